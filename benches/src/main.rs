@@ -1,0 +1,82 @@
+//! Benchmarks, each beside a rival or a plain tool in the same run: `./dev bench [BENCHMARK…]`.
+//!
+//! The rules are those of `benches/README.md`. A benchmark is a module with a `run`, and a line in [`Benchmark`].
+
+mod add;
+mod contest;
+mod idle;
+mod machine;
+mod measure;
+mod memory;
+mod start;
+mod store;
+mod transfer;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+
+use crate::contest::Report;
+
+/// Runs benchmarks beside their rivals, prints tables, and writes every sample as JSON.
+#[derive(Debug, Parser)]
+struct Args {
+    /// What to run, all of it when nothing is named.
+    #[arg(value_enum)]
+    benchmarks: Vec<Benchmark>,
+    /// Rounds that count; one more goes before them.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of the big file in bytes.
+    #[arg(long, default_value_t = 1 << 30)]
+    file_bytes: u64,
+    /// Where to write the samples, by default beside this program.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Benchmark {
+    /// Add a big file, without and through a daemon.
+    Add,
+    /// Peak memory of adding a file of one and of four times the length.
+    Memory,
+    /// Pin a big file from one other node over TCP and QUIC.
+    Transfer,
+    /// Memory and processor time of a daemon that has nothing to do.
+    Idle,
+    /// Store blocks durably, without a node around the store.
+    Store,
+    /// From the start of a daemon to its first answer, and from the wish to stop to its end.
+    Start,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let machine = machine::describe()?;
+    println!("{machine}");
+    let named = if args.benchmarks.is_empty() { Benchmark::value_variants() } else { &args.benchmarks };
+    let mut report = Report::new(machine);
+    for benchmark in named {
+        let contests = match benchmark {
+            Benchmark::Add => add::run(&args)?,
+            Benchmark::Memory => memory::run(&args)?,
+            Benchmark::Transfer => transfer::run(&args)?,
+            Benchmark::Idle => idle::run(&args)?,
+            Benchmark::Store => store::run(&args)?,
+            Benchmark::Start => start::run(&args)?,
+        };
+        for contest in &contests {
+            println!("\n{}", contest.table());
+        }
+        report.contests.extend(contests);
+    }
+    let path = match args.json {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("cairn-benches.json"),
+    };
+    report.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("samples: {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! A big file from node to node on loopback, fetched, verified, stored and pinned.
+
+use anyhow::{Context as _, Result};
+use cairn_tests::{Node, Profile, Scratch, Transport};
+
+use crate::Args;
+use crate::contest::{Contest, Contestant};
+use crate::measure::{Cost, Meter};
+
+/// Over TCP, then over QUIC: Cairn to Cairn against Kubo to Kubo.
+pub(crate) fn run(args: &Args) -> Result<Vec<Contest>> {
+    let scratch = Scratch::new();
+    let file = scratch.random_file("big", args.file_bytes, 3);
+    let mut contests = Vec::new();
+    for transport in [Transport::Tcp, Transport::Quic] {
+        let cairn = || Some(Node::cairn());
+        let mut contestants = vec![contestant("Cairn to Cairn, durable", &cairn, &file, transport)?];
+        if Node::kubo().is_some() {
+            contestants.push(contestant("Kubo to Kubo, not durable", &Node::kubo, &file, transport)?);
+        }
+        let title = format!("pin {} MiB from one other node over {transport:?}", args.file_bytes >> 20);
+        contests.push(Contest::run(title, args.rounds, contestants)?);
+    }
+    Ok(contests)
+}
+
+/// One sender that has the file for all rounds, and a fresh receiver in each.
+fn contestant<'a>(
+    name: &str,
+    make: &'a dyn Fn() -> Option<Node>,
+    file: &std::path::Path,
+    transport: Transport,
+) -> Result<Contestant<'a>> {
+    let mut sender = make().context("the node is there")?;
+    sender.apply(Profile::V1);
+    sender.start();
+    let cid = sender.add(file);
+    Ok(Contestant::new(name, move || {
+        let mut receiver = make().context("the node is there")?;
+        receiver.start();
+        receiver.connect(&sender, transport);
+        let cost = pin(&sender, &receiver, &cid)?;
+        receiver.stop();
+        Ok(cost)
+    }))
+}
+
+fn pin(sender: &Node, receiver: &Node, cid: &str) -> Result<Cost> {
+    let meter = Meter::start(&[sender.process_id(), receiver.process_id()])?;
+    receiver.run(&["pin", "add", cid]).text();
+    meter.stop()
+}

@@ -1,0 +1,123 @@
+//! `cairn pin`.
+
+use anyhow::Result;
+use cairn_rpc::commands::pin::{Add, Ls, Rm};
+use futures::StreamExt as _;
+
+use crate::args::Encoding;
+use crate::session::Session;
+use crate::terminal::{self, escape, print_line};
+
+/// Keeps content, or lets it go.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Pin {
+    /// Fetch content and keep it.
+    Add(AddArgs),
+    /// Let content go; the next collection removes what nothing else keeps.
+    Rm(RmArgs),
+    /// List what is kept: CID, type, name.
+    Ls(LsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AddArgs {
+    /// Paths, as CID/name.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    /// Keep everything below, not the block alone.
+    #[arg(long, short, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
+    recursive: bool,
+    /// Name of the pin.
+    #[arg(long, short, value_name = "NAME")]
+    name: Option<String>,
+    /// Show progress; by default on a terminal.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    progress: Option<bool>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RmArgs {
+    /// Paths, as CID/name.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    /// Let recursive pins go too.
+    #[arg(long, short, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
+    recursive: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Paths to look up; all pins are listed without one.
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+    /// all, recursive, direct or indirect.
+    #[arg(long = "type", short = 't', value_name = "TYPE", default_value = "all")]
+    kind: String,
+    /// Print CIDs only.
+    #[arg(long, short)]
+    quiet: bool,
+    /// Only pins with this in their names.
+    #[arg(long, short, value_name = "TEXT")]
+    name: Option<String>,
+    /// Print pins as they come. They always come one by one as text.
+    #[arg(long, short)]
+    stream: bool,
+    /// Print names.
+    #[arg(long)]
+    names: bool,
+}
+
+pub(super) async fn run(command: Pin, session: &Session) -> Result<()> {
+    match command {
+        Pin::Add(args) => add(args, session).await,
+        Pin::Rm(args) => {
+            let command = Rm { paths: args.paths, recursive: args.recursive };
+            session
+                .print(command, |out, event| {
+                    event.pins.iter().try_for_each(|cid| super::line!(out, "unpinned {cid}"))
+                })
+                .await
+        }
+        Pin::Ls(args) => ls(args, session).await,
+    }
+}
+
+async fn add(args: AddArgs, session: &Session) -> Result<()> {
+    let bar = terminal::progress(args.progress, None);
+    let progress = !bar.is_hidden() || args.progress == Some(true);
+    let command = Add { paths: args.paths, recursive: args.recursive, name: args.name, progress };
+    let how = if args.recursive { "recursively" } else { "directly" };
+    if session.encoding() == Encoding::Json {
+        return session.print(command, |_, _| Ok(())).await;
+    }
+    let mut events = session.run(command);
+    while let Some(event) = events.next().await {
+        let event = event.map_err(|error| session.explain(error))?;
+        if let (Some(_), Some(bytes)) = (event.progress, event.bytes) {
+            bar.set_position(bytes);
+        }
+        for cid in event.pins {
+            bar.finish_and_clear();
+            print_line(&format!("pinned {cid} {how}"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn ls(args: LsArgs, session: &Session) -> Result<()> {
+    let stream = args.stream || session.encoding() == Encoding::Text;
+    let quiet = args.quiet;
+    let command =
+        Ls { paths: args.paths, kind: args.kind, quiet, name: args.name, stream, names: args.names };
+    session
+        .print(command, |out, pin| {
+            if quiet {
+                super::line!(out, "{}", pin.cid)
+            } else if pin.name.is_empty() {
+                super::line!(out, "{} {}", pin.cid, pin.kind)
+            } else {
+                super::line!(out, "{} {} {}", pin.cid, pin.kind, escape(&pin.name))
+            }
+        })
+        .await
+}

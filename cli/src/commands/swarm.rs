@@ -1,0 +1,226 @@
+//! `cairn swarm`, `cairn bootstrap`, `cairn routing`, `cairn bitswap`.
+
+use anyhow::Result;
+use cairn_node::settings::units::format_size;
+use cairn_rpc::commands::bitswap::{BitswapStat, Stat};
+use cairn_rpc::commands::bootstrap::List;
+use cairn_rpc::commands::routing::{FindPeer, FindProviders, Provide, QueryEvent};
+use cairn_rpc::commands::swarm::{Addrs, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers};
+
+use crate::session::Session;
+use crate::terminal::escape;
+
+/// Shows connections, or makes and ends them.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Swarm {
+    /// List connected peers.
+    Peers(PeersArgs),
+    /// Connect to peers.
+    Connect(AddressArgs),
+    /// End connections.
+    Disconnect(AddressArgs),
+    /// List the addresses of known peers.
+    #[command(args_conflicts_with_subcommands = true)]
+    Addrs {
+        #[command(subcommand)]
+        own: Option<OwnAddrs>,
+    },
+}
+
+/// Addresses of this node.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum OwnAddrs {
+    /// List the addresses that this node tells others.
+    Local {
+        /// Add the peer ID.
+        #[arg(long)]
+        id: bool,
+    },
+    /// List the addresses that this node listens on.
+    Listen,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PeersArgs {
+    /// Print everything.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Print protocols.
+    #[arg(long)]
+    streams: bool,
+    /// Print round-trip times.
+    #[arg(long)]
+    latency: bool,
+    /// Print who connected to whom.
+    #[arg(long)]
+    direction: bool,
+    /// Print programs.
+    #[arg(long)]
+    identify: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AddressArgs {
+    /// Addresses that end in /p2p/ and a peer ID.
+    #[arg(required = true, value_name = "ADDRESS")]
+    addresses: Vec<String>,
+}
+
+pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
+    match command {
+        Swarm::Peers(args) => {
+            let command = Peers {
+                verbose: args.verbose,
+                streams: args.streams,
+                latency: args.latency,
+                direction: args.direction,
+                identify: args.identify,
+            };
+            session.print(command, |out, list| text_of_peers(out, list, args.verbose || args.streams)).await
+        }
+        Swarm::Connect(args) => session.print(Connect { addresses: args.addresses }, lines).await,
+        Swarm::Disconnect(args) => session.print(Disconnect { addresses: args.addresses }, lines).await,
+        Swarm::Addrs { own: Some(OwnAddrs::Local { id }) } => session.print(Local { id }, lines).await,
+        Swarm::Addrs { own: Some(OwnAddrs::Listen) } => session.print(Listen, lines).await,
+        Swarm::Addrs { own: None } => {
+            session
+                .print(Addrs, |out, map| {
+                    for (peer, addresses) in map.addrs {
+                        super::line!(out, "{peer} ({})", addresses.len())?;
+                        addresses
+                            .iter()
+                            .try_for_each(|address| super::line!(out, "\t{}", escape(address)))?;
+                    }
+                    Ok(())
+                })
+                .await
+        }
+    }
+}
+
+fn lines(out: &mut String, lines: Lines) -> Result<()> {
+    lines.strings.iter().try_for_each(|line| super::line!(out, "{}", escape(line)))
+}
+
+/// Source of the form: Kubo `core/commands/swarm.go`.
+fn text_of_peers(out: &mut String, list: PeerList, streams: bool) -> Result<()> {
+    for peer in list.peers.unwrap_or_default() {
+        let mut text = peer.addr;
+        if !text.ends_with(&peer.id) {
+            text += &format!("/p2p/{}", peer.id);
+        }
+        if !peer.latency.is_empty() {
+            text += &format!(" {}", peer.latency);
+        }
+        text += match peer.direction {
+            1 => " inbound",
+            2 => " outbound",
+            _ => "",
+        };
+        if !peer.identify.agent_version.is_empty() {
+            text += &format!(" {}", peer.identify.agent_version);
+        }
+        super::line!(out, "{}", escape(&text))?;
+        if streams {
+            peer.streams.iter().try_for_each(|stream| super::line!(out, "  {}", escape(&stream.protocol)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Shows the peers to start from.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bootstrap {
+    /// List them. They are set by `cairn config --json Bootstrap '[…]'`.
+    List,
+}
+
+pub(super) async fn bootstrap(command: Bootstrap, session: &Session) -> Result<()> {
+    let Bootstrap::List = command;
+    session
+        .print(List, |out, peers| peers.peers.iter().try_for_each(|peer| super::line!(out, "{peer}")))
+        .await
+}
+
+/// Finds who has content, or tells that this node has it.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Routing {
+    /// Find peers that have content.
+    Findprovs {
+        /// CID.
+        #[arg(value_name = "CID")]
+        key: String,
+        /// Most peers to find.
+        #[arg(long, short, value_name = "COUNT", default_value_t = 20)]
+        num_providers: usize,
+    },
+    /// Find the addresses of a peer.
+    Findpeer {
+        /// Peer ID.
+        #[arg(value_name = "PEER")]
+        peer: String,
+    },
+    /// Tell the network that this node has content.
+    Provide {
+        /// CIDs.
+        #[arg(required = true, value_name = "CID")]
+        keys: Vec<String>,
+    },
+}
+
+pub(super) async fn routing(command: Routing, session: &Session) -> Result<()> {
+    let peers = |out: &mut String, event: QueryEvent| {
+        let found = event.responses.unwrap_or_default();
+        found.iter().try_for_each(|peer| super::line!(out, "{}", peer.id))
+    };
+    match command {
+        Routing::Findprovs { key, num_providers } => {
+            session.print(FindProviders { key, limit: num_providers }, peers).await
+        }
+        Routing::Findpeer { peer } => {
+            session
+                .print(FindPeer { peer }, |out, event| {
+                    let found = event.responses.unwrap_or_default();
+                    let addresses = found.iter().filter_map(|peer| peer.addrs.as_deref()).flatten();
+                    addresses.into_iter().try_for_each(|address| super::line!(out, "{}", escape(address)))
+                })
+                .await
+        }
+        Routing::Provide { keys } => session.print(Provide { keys }, |_, _| Ok(())).await,
+    }
+}
+
+/// Shows what is exchanged with peers.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bitswap {
+    /// Print counters.
+    Stat {
+        /// Print the peers.
+        #[arg(long, short)]
+        verbose: bool,
+        /// Print sizes with units.
+        #[arg(long)]
+        human: bool,
+    },
+}
+
+pub(super) async fn bitswap(command: Bitswap, session: &Session) -> Result<()> {
+    let Bitswap::Stat { verbose, human } = command;
+    session.print(Stat { verbose, human }, |out, stat| text_of_bitswap(out, &stat, verbose, human)).await
+}
+
+/// Source of the form: Kubo `core/commands/bitswap.go`.
+fn text_of_bitswap(out: &mut String, stat: &BitswapStat, verbose: bool, human: bool) -> Result<()> {
+    let size = |bytes: u64| if human { format_size(bytes) } else { bytes.to_string() };
+    super::line!(out, "bitswap status")?;
+    super::line!(out, "\tblocks received: {}", stat.blocks_received)?;
+    super::line!(out, "\tblocks sent: {}", stat.blocks_sent)?;
+    super::line!(out, "\tdata received: {}", size(stat.data_received))?;
+    super::line!(out, "\tdata sent: {}", size(stat.data_sent))?;
+    super::line!(out, "\tdup blocks received: {}", stat.dup_blks_received)?;
+    super::line!(out, "\tdup data received: {}", size(stat.dup_data_received))?;
+    super::line!(out, "\twantlist [{} keys]", stat.wantlist.len())?;
+    stat.wantlist.iter().try_for_each(|key| super::line!(out, "\t\t{}", key.cid))?;
+    super::line!(out, "\tpartners [{}]", stat.peers.len())?;
+    if verbose { stat.peers.iter().try_for_each(|peer| super::line!(out, "\t\t{peer}")) } else { Ok(()) }
+}

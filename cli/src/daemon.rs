@@ -1,0 +1,196 @@
+//! `cairn daemon`: a node with its RPC and its gateway, until it is told to stop.
+//!
+//! The lines on standard output are a contract: programs wait for `RPC API server listening on …`, `Gateway server
+//! listening on …` and `Daemon is ready`. Source: Kubo `cmd/ipfs/kubo/daemon.go` and js-ipfsd-ctl.
+
+mod servers;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use cairn_node::Node;
+use cairn_node::builder::Builder;
+use cairn_node::settings::config::{Config, FILE_NAME};
+use cairn_rpc::Repo;
+use cairn_rpc::commands::version::VersionInfo;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Global;
+use crate::session::{API_FILE, daemon_of};
+use crate::signals::Signals;
+use crate::terminal::print_line;
+use crate::{commands, environment, limits};
+use servers::{Bound, Servers};
+
+/// Name of the file in a repo that says where the gateway listens.
+const GATEWAY_FILE: &str = "gateway";
+
+/// Runs a node until it is interrupted. A repo is made if there is none.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Make a repo if there is none; always so.
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    init: Option<bool>,
+    /// Profiles for a repo that is made, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    init_profile: Vec<String>,
+    /// Bring an older repo to the present format; always so.
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    migrate: Option<bool>,
+    /// Collect what nothing keeps; always so.
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_gc: Option<bool>,
+    /// Words to add to the name that peers see.
+    #[arg(long, value_name = "TEXT")]
+    agent_version_suffix: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    print_line("Initializing daemon...")?;
+    limits::raise_open_files()?;
+    let path = environment::repo_path(global)?;
+    if daemon_of(&path, None).await.is_some() {
+        bail!("a daemon runs already on {}; stop it with `cairn shutdown`", path.display());
+    }
+    let config = load_or_make(&path, &args)?;
+    let node = tokio::select! {
+        node = open_node(&config, &path, global) => node?,
+        () = signals.next() => return Ok(()),
+    };
+    let result = serve(&node, &config, &path, &mut signals).await;
+    let stopped = tokio::select! {
+        stopped = node.shutdown() => stopped.context("the node did not stop cleanly"),
+        () = signals.next() => force(),
+    };
+    result.and(stopped)
+}
+
+/// Ends the process at once: the user asked twice.
+fn force() -> ! {
+    eprintln!("Received a second interrupt signal, stopping at once.");
+    std::process::exit(1)
+}
+
+fn load_or_make(path: &Path, args: &Args) -> Result<Config> {
+    let config = if path.join(FILE_NAME).exists() {
+        Config::load(path)?
+    } else {
+        let config = commands::init(path, &args.init_profile)?;
+        print_line(&format!("initialized repo at {}", path.display()))?;
+        config
+    };
+    let mut config = environment::overlay(&config)?;
+    if let Some(suffix) = &args.agent_version_suffix {
+        config.set("Version.AgentSuffix", suffix.as_str().into())?;
+    }
+    Ok(config)
+}
+
+async fn open_node(config: &Config, path: &Path, global: &Global) -> Result<Node> {
+    let mut settings = config.to_settings(path)?;
+    if global.offline {
+        settings.swarm = None;
+    }
+    greet(config)?;
+    Ok(Builder::new(settings).open().await?)
+}
+
+fn greet(config: &Config) -> Result<()> {
+    let info = VersionInfo::current();
+    print_line(&format!("Cairn version: {}", info.version))?;
+    print_line(&format!("Repo version: {}", info.repo))?;
+    print_line(&format!("System version: {}", info.system))?;
+    Ok(print_line(&format!("PeerID: {}", config.peer_id()?))?)
+}
+
+/// Serves until a signal, the RPC or a failure ends it.
+async fn serve(node: &Node, config: &Config, path: &Path, signals: &mut Signals) -> Result<()> {
+    print_swarm(node)?;
+    let bound = Bound::bind(config).await?;
+    let shutdown = CancellationToken::new();
+    let repo = Arc::new(Repo::daemon(path.to_owned(), config.clone(), node.clone(), shutdown.clone()));
+    let servers = Servers::start(bound, repo, config, node, &shutdown)?;
+    servers.print()?;
+    let files = AddressFiles::write(path, &servers)?;
+    print_line("Daemon is ready")?;
+    tokio::select! {
+        () = signals.next() => {
+            print_line("Received interrupt signal, shutting down...")?;
+            print_line("(Hit ctrl-c again to force-shutdown the daemon.)")?;
+        }
+        () = shutdown.cancelled() => {}
+    }
+    drop(files);
+    shutdown.cancel();
+    tokio::select! {
+        () = servers.join() => Ok(()),
+        () = signals.next() => force(),
+    }
+}
+
+/// Kubo's lines: one for each host and port, with its transports.
+fn print_swarm(node: &Node) -> Result<()> {
+    let Some(swarm) = node.swarm() else {
+        return Ok(print_line("Swarm not listening, running in offline mode.")?);
+    };
+    let mut sockets: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for address in swarm.listen_addrs() {
+        if let Some((socket, transport)) = socket(&address) {
+            sockets.entry(socket).or_default().push(transport);
+        }
+    }
+    for (socket, transports) in sockets {
+        print_line(&format!("Swarm listening on {socket} ({})", transports.join("+")))?;
+    }
+    Ok(print_line("Run 'cairn id' to inspect announced and discovered multiaddrs of this node.")?)
+}
+
+fn socket(address: &Multiaddr) -> Option<(String, &'static str)> {
+    let mut parts = address.iter();
+    let host = match parts.next()? {
+        Protocol::Ip4(ip) => ip.to_string(),
+        Protocol::Ip6(ip) => format!("[{ip}]"),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) => Some((format!("{host}:{port}"), "TCP")),
+        Protocol::Udp(port) => Some((format!("{host}:{port}"), "UDP")),
+        _ => None,
+    }
+}
+
+/// The files that say where the daemon listens. They are gone when this is dropped.
+#[derive(Debug)]
+struct AddressFiles(Vec<PathBuf>);
+
+impl AddressFiles {
+    fn write(repo: &Path, servers: &Servers) -> Result<Self> {
+        let mut files = Self(Vec::new());
+        let addresses = [(API_FILE, servers.api_address()), (GATEWAY_FILE, servers.gateway_url())];
+        for (name, text) in addresses {
+            let Some(text) = text else { continue };
+            let path = repo.join(name);
+            // In one step: whoever waits for the file must not read half of it.
+            let fresh = repo.join(format!("{name}.new"));
+            std::fs::write(&fresh, text)
+                .and_then(|()| std::fs::rename(&fresh, &path))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            files.0.push(path);
+        }
+        Ok(files)
+    }
+}
+
+impl Drop for AddressFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // One that is left over is found out by the next command.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The listeners of the RPC and the gateway.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use cairn_gateway::{Fetch, Gateway, ServerSettings, Settings, serve_http, serve_https, tls};
+use cairn_node::Node;
+use cairn_node::settings::config::Config;
+use cairn_node::settings::config::http::GatewaySettings;
+use cairn_rpc::Repo;
+use cairn_rpc::address::{HostPort, multiaddr};
+use cairn_rpc::server;
+use libp2p::Multiaddr;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::terminal::print_line;
+
+/// Folder of the local certificate authority in a repo.
+const TLS_FOLDER: &str = "tls";
+
+/// Every socket that the daemon listens on for HTTP.
+#[derive(Debug)]
+pub(super) struct Bound {
+    api: Vec<TcpListener>,
+    gateway: Vec<TcpListener>,
+    gateway_tls: Vec<TcpListener>,
+}
+
+impl Bound {
+    /// Binds what the configuration says.
+    ///
+    /// # Errors
+    /// A port in use, naming the key to change.
+    pub(super) async fn bind(config: &Config) -> Result<Self> {
+        let gateway = config.gateway()?;
+        Ok(Self {
+            api: bind_all("Addresses.API", &config.rpc()?.listen).await?,
+            gateway: bind_all("Addresses.Gateway", &gateway.listen).await?,
+            gateway_tls: bind_all("Addresses.GatewayTLS", &gateway.listen_tls).await?,
+        })
+    }
+}
+
+async fn bind_all(key: &str, addresses: &[Multiaddr]) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let host = HostPort::from_multiaddr(address).with_context(|| {
+            format!("cannot listen on {address}: not an address and a TCP port, key={key}")
+        })?;
+        let listener = TcpListener::bind(host.to_pair()).await.with_context(|| {
+            format!("cannot listen on {address}; choose another port with `cairn config {key} /ip4/127.0.0.1/tcp/PORT`")
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// The servers while they run.
+#[derive(Debug)]
+pub(super) struct Servers {
+    api: Vec<SocketAddr>,
+    gateway: Vec<SocketAddr>,
+    gateway_tls: Vec<SocketAddr>,
+    ca: Option<PathBuf>,
+    tasks: JoinSet<()>,
+}
+
+impl Servers {
+    /// Serves on bound sockets until `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// Certificates that cannot be read or made.
+    pub(super) fn start(
+        bound: Bound,
+        repo: Arc<Repo>,
+        config: &Config,
+        node: &Node,
+        shutdown: &CancellationToken,
+    ) -> Result<Self> {
+        let mut servers = Self {
+            api: addresses(&bound.api)?,
+            gateway: addresses(&bound.gateway)?,
+            gateway_tls: addresses(&bound.gateway_tls)?,
+            ca: None,
+            tasks: JoinSet::new(),
+        };
+        let folder = repo.path().join(TLS_FOLDER);
+        let api = server::router(repo, config.rpc()?);
+        for listener in bound.api {
+            servers.tasks.spawn(server::serve(listener, api.clone(), shutdown.clone()));
+        }
+        let settings = config.gateway()?;
+        let gateway = Gateway::new(node.content(), gateway_settings(&settings)).router();
+        for listener in bound.gateway {
+            let serving = serve_http(listener, gateway.clone(), ServerSettings::default(), shutdown.clone());
+            servers.tasks.spawn(serving);
+        }
+        if !bound.gateway_tls.is_empty() {
+            let tls = match &settings.certificate {
+                Some((certificate, key)) => tls::load_pem(certificate, key)?,
+                None => {
+                    let local = tls::local_ca(&folder)?;
+                    servers.ca = Some(local.ca_path);
+                    local.config
+                }
+            };
+            for listener in bound.gateway_tls {
+                let settings = ServerSettings::default();
+                let serving =
+                    serve_https(listener, gateway.clone(), settings, Arc::clone(&tls), shutdown.clone());
+                servers.tasks.spawn(serving);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Prints where they listen.
+    pub(super) fn print(&self) -> Result<()> {
+        for address in &self.api {
+            print_line(&format!("RPC API server listening on {}", multiaddr(*address)))?;
+        }
+        for address in &self.gateway {
+            print_line(&format!("Gateway server listening on {}", multiaddr(*address)))?;
+        }
+        for address in &self.gateway_tls {
+            print_line(&format!("Gateway (HTTPS) listening on {}", multiaddr(*address)))?;
+        }
+        if let Some(address) = self.gateway_tls.first() {
+            print_line(&format!("Web address: https://localhost:{}/", address.port()))?;
+        }
+        if let Some(ca) = &self.ca {
+            print_line(&format!("Certificate authority for browsers and curl: {}", ca.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What stands in the file `api`.
+    pub(super) fn api_address(&self) -> Option<String> {
+        Some(multiaddr(reachable(*self.api.first()?)))
+    }
+
+    /// What stands in the file `gateway`.
+    pub(super) fn gateway_url(&self) -> Option<String> {
+        Some(format!("http://{}", reachable(*self.gateway.first()?)))
+    }
+
+    /// Waits until all have ended, each of which bounds its own end.
+    pub(super) async fn join(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+fn gateway_settings(settings: &GatewaySettings) -> Settings {
+    let default = Settings::default();
+    Settings {
+        subdomain_hosts: settings.subdomain_hosts.clone(),
+        fetch: match settings.no_fetch {
+            None => default.fetch,
+            Some(true) => Fetch::Never,
+            Some(false) => Fetch::Always,
+        },
+        first_byte_timeout: settings.retrieval_timeout.unwrap_or(default.first_byte_timeout),
+        chunk_timeout: settings.retrieval_timeout.unwrap_or(default.chunk_timeout),
+        max_requests: settings.max_requests.unwrap_or(default.max_requests),
+        ..default
+    }
+}
+
+fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>> {
+    listeners.iter().map(|listener| listener.local_addr().context("a listener has no address")).collect()
+}
+
+/// An address by which a socket that listens on all of them is reached from this computer.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,203 @@
+//! The host of a request: which content has it to itself, if any. Pure.
+
+use std::net::IpAddr;
+
+use cairn_proto::cid::{self, Cid};
+use http::{HeaderMap, Uri, header};
+use multibase::Base;
+
+use crate::error::{Failure, Refusal};
+
+/// Longest label of a host name, in bytes. Source: RFC 1035 §2.3.4.
+const MAX_LABEL_BYTES: usize = 63;
+
+/// What a host stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Site<'a> {
+    /// Nothing: content lies under paths.
+    Path,
+    /// A gateway that gives every content an origin of its own.
+    Gateway,
+    /// One immutable content.
+    Content {
+        /// Its root.
+        root: Cid,
+        /// First label of the host, as the client wrote it (in lower case).
+        label: &'a str,
+        /// Host and port of the gateway above it.
+        gateway: &'a str,
+    },
+    /// One name, which leads to content.
+    Name {
+        /// The name as the host has it.
+        label: &'a str,
+    },
+}
+
+/// Host and port that a request was sent to: of its target, else of its `Host` header. Empty if it has neither.
+pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
+    // RFC 9112 §3.2.2: the authority of an absolute target counts, and HTTP/2 has no other.
+    let text = match (uri.authority(), headers.get(header::HOST)) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => {
+            host.to_str().map_err(|_| Refusal::new(Failure::Invalid, "invalid Host header"))?
+        }
+        (None, None) => "",
+    };
+    let without_user = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    Ok(without_user.to_ascii_lowercase())
+}
+
+/// Finds the site of a lower-case `authority` among the gateways of `subdomain_hosts`.
+pub(crate) fn site<'a>(authority: &'a str, subdomain_hosts: &[String]) -> Result<Site<'a>, Refusal> {
+    let name = name_of(authority);
+    for gateway in subdomain_hosts {
+        if name == gateway {
+            return Ok(Site::Gateway);
+        }
+        let Some(rest) = name.strip_suffix(gateway.as_str()).and_then(|rest| rest.strip_suffix('.')) else {
+            continue;
+        };
+        if let Some(label) = rest.strip_suffix(".ipfs") {
+            let root = root_of(label)?;
+            return Ok(Site::Content { root, label, gateway: &authority[rest.len() + 1..] });
+        }
+        if let Some(label) = rest.strip_suffix(".ipns") {
+            return Ok(Site::Name { label });
+        }
+    }
+    Ok(Site::Path)
+}
+
+fn root_of(label: &str) -> Result<Cid, Refusal> {
+    if label.len() > MAX_LABEL_BYTES {
+        return Err(label_too_long(label));
+    }
+    cid::parse(label)
+        .map_err(|error| Refusal::new(Failure::Invalid, format!("invalid CID in the host name: {error}")))
+}
+
+/// The label under which `root` has an origin: base32, or base36 where that is too long.
+pub(crate) fn label(root: &Cid) -> Result<String, Refusal> {
+    let root = root.into_v1().expect("a CID of version 0 converts to version 1");
+    [Base::Base32Lower, Base::Base36Lower]
+        .into_iter()
+        .filter_map(|base| root.to_string_of_base(base).ok())
+        .find(|label| label.len() <= MAX_LABEL_BYTES)
+        .ok_or_else(|| label_too_long(&root.to_string()))
+}
+
+fn label_too_long(label: &str) -> Refusal {
+    // The conformance suite looks for this phrase.
+    Refusal::new(
+        Failure::Invalid,
+        format!("CID incompatible with DNS label length limit of {MAX_LABEL_BYTES}: {label}"),
+    )
+}
+
+/// Whether an authority names this machine: `localhost`, a name below it, or a loopback address.
+pub(crate) fn is_loopback(authority: &str) -> bool {
+    let name = name_of(authority);
+    let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || literal.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+}
+
+/// The host without its port and without the dot of the root zone.
+fn name_of(authority: &str) -> &str {
+    let port =
+        authority.rfind(':').filter(|at| authority[at + 1..].bytes().all(|byte| byte.is_ascii_digit()));
+    let name = port.map_or(authority, |at| &authority[..at]);
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Source: Kubo, the empty directory in both versions.
+    const CID_V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
+    const CID_V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
+
+    fn hosts() -> Vec<String> {
+        vec!["localhost".to_owned(), "example.com".to_owned()]
+    }
+
+    #[test]
+    fn content_has_the_host_below_a_gateway_to_itself() {
+        for suffix in ["localhost", "localhost:8080", "localhost.:8080", "example.com"] {
+            let authority = format!("{CID_V1}.ipfs.{suffix}");
+            let Site::Content { root, label, gateway } = site(&authority, &hosts()).unwrap() else {
+                panic!("{authority} is not a content host")
+            };
+            assert_eq!((root.to_string().as_str(), label, gateway), (CID_V1, CID_V1, suffix));
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_gateways_or_nothing() {
+        for authority in ["localhost", "localhost:1", "example.com."] {
+            assert_eq!(site(authority, &hosts()), Ok(Site::Gateway), "{authority}");
+        }
+        for authority in [
+            "",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "[::1]",
+            "xlocalhost",
+            "a.localhost",
+            "ipfs.localhost",
+            "a.ipfs.org",
+        ] {
+            assert_eq!(site(authority, &hosts()), Ok(Site::Path), "{authority}");
+        }
+        assert_eq!(site("k51.ipns.localhost", &hosts()), Ok(Site::Name { label: "k51" }));
+    }
+
+    #[test]
+    fn a_host_that_holds_no_cid_is_an_error() {
+        for label in ["x", "a.b", &CID_V0.to_ascii_lowercase()] {
+            let refusal = site(&format!("{label}.ipfs.localhost"), &hosts()).unwrap_err();
+            assert_eq!(refusal.failure, Failure::Invalid, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_base32_and_of_version_1() {
+        assert_eq!(label(&cid::parse(CID_V0).unwrap()).unwrap(), CID_V1);
+    }
+
+    #[test]
+    fn a_label_of_63_bytes_passes_and_one_of_64_is_refused() {
+        // An identity CID grows by its content: base36 needs 63 characters for 38 bytes of it.
+        let cid = |len| Cid::new_v1(cid::RAW, cid::Multihash::wrap(cid::IDENTITY, &vec![0xff; len]).unwrap());
+        let longest = (1..60).take_while(|len| label(&cid(*len)).is_ok()).last().unwrap();
+        assert!(label(&cid(longest)).unwrap().len() <= MAX_LABEL_BYTES);
+        let refusal = label(&cid(longest + 1)).unwrap_err();
+        assert!(
+            refusal.message.contains("CID incompatible with DNS label length limit of 63"),
+            "{refusal:?}"
+        );
+    }
+
+    #[test]
+    fn loopback_is_known_by_name_and_by_address() {
+        for authority in [
+            "localhost",
+            "localhost:8080",
+            "x.ipfs.localhost:1",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:8443",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_loopback(authority), "{authority}");
+        }
+        for authority in
+            ["", "example.com", "localhost.example.com", "10.0.0.1", "[fe80::1]:1", "notlocalhost"]
+        {
+            assert!(!is_loopback(authority), "{authority}");
+        }
+    }
+}

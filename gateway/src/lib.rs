@@ -1,0 +1,31 @@
+//! A read-only HTTP(S) gateway over [`cairn_proto::content::Content`]; it never sees the node.
+//!
+//! A request goes through one pipeline (`pipeline`): limits → request and host (pure) → resolve → conditional headers →
+//! format → first chunk read *before* the status is sent → body. One file under `respond` per kind of response, one
+//! table of failures in `error`, header texts in `headers`.
+//!
+//! Invariant: bytes are never added to content. After the first body byte a failure cuts the connection.
+//!
+//! Read first: [`Gateway`], then `request`, `pipeline` and `respond`.
+
+mod body;
+mod cache;
+mod error;
+mod format;
+mod headers;
+mod host;
+mod media;
+mod pages;
+mod patience;
+mod pipeline;
+mod range;
+mod request;
+mod respond;
+mod server;
+mod settings;
+mod sniff;
+pub mod tls;
+
+pub use pipeline::Gateway;
+pub use server::{Encrypted, serve_http, serve_https};
+pub use settings::{Fetch, ServerSettings, Settings};

@@ -1,0 +1,186 @@
+use http::{HeaderName, HeaderValue};
+
+use super::*;
+
+// Source: Kubo, `hello world` as one raw leaf and the empty directory in both versions.
+const CID: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+const CID_V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
+const CID_V0_AS_V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
+
+fn ask(host: &str, target: &str, extra: &[(&'static str, &'static str)]) -> Result<Wanted, Refusal> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, host.parse().unwrap());
+    headers.extend(
+        extra.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
+    );
+    read(&Method::GET, &target.parse().unwrap(), headers, Scheme("http"), &Settings::default())
+}
+
+fn content(host: &str, target: &str) -> ContentRequest {
+    match ask(host, target, &[]) {
+        Ok(Wanted::Content(request)) => *request,
+        other => panic!("{host} {target}: {other:?}"),
+    }
+}
+
+fn location(host: &str, target: &str) -> String {
+    match ask(host, target, &[]) {
+        Ok(Wanted::Moved(location)) => location,
+        other => panic!("{host} {target}: {other:?}"),
+    }
+}
+
+fn failure(host: &str, target: &str) -> Failure {
+    ask(host, target, &[]).unwrap_err().failure
+}
+
+#[test]
+fn an_address_without_a_name_is_a_path_gateway() {
+    let request = content("127.0.0.1:8080", &format!("/ipfs/{CID}/a%20b/c%2541?x=1"));
+    assert_eq!(request.path.to_string(), format!("/ipfs/{CID}/a b/c%41"));
+    assert_eq!(request.mount, Mount::Path);
+    assert_eq!(request.base_url(), format!("/ipfs/{CID}/a%20b/c%2541"));
+}
+
+#[test]
+fn plus_is_a_plus_and_escapes_are_decoded_once() {
+    // Source: gateway-conformance, TestPathGatewayMiscellaneous.
+    let request =
+        content("127.0.0.1", &format!("/ipfs/{CID}/Portugal%252C+Espa%C3%B1a=Peninsula%20Ib%C3%A9rica.txt"));
+    assert_eq!(request.path.segments(), ["Portugal%2C+España=Peninsula Ibérica.txt"]);
+    assert!(request.base_url().ends_with("/Portugal%252C+Espa%C3%B1a=Peninsula%20Ib%C3%A9rica.txt"));
+}
+
+#[test]
+fn a_path_on_the_gateways_own_host_moves_to_its_own_origin_with_path_and_query() {
+    // Source: gateway-conformance, TestGatewaySubdomains.
+    let to = |target: String| location("localhost:8080", &target);
+    assert_eq!(to(format!("/ipfs/{CID}/")), format!("http://{CID}.ipfs.localhost:8080/"));
+    assert_eq!(to(format!("/ipfs/{CID}")), format!("http://{CID}.ipfs.localhost:8080/"));
+    assert_eq!(
+        to(format!("/ipfs/{CID_V0}/a%20b/?x=%2F")),
+        format!("http://{CID_V0_AS_V1}.ipfs.localhost:8080/a%20b/?x=%2F")
+    );
+    assert_eq!(
+        to(format!("/ipfs/{CID}/Portugal%252C+Espa%C3%B1a=Peninsula%20Ib%C3%A9rica.txt")),
+        format!("http://{CID}.ipfs.localhost:8080/Portugal%252C+Espa%C3%B1a=Peninsula%20Ib%C3%A9rica.txt")
+    );
+}
+
+#[test]
+fn a_content_host_serves_its_root_and_has_no_namespaces() {
+    let request = content(&format!("{CID}.ipfs.localhost:8080"), "/ipfs/file.txt?format=raw");
+    assert_eq!(request.path.to_string(), format!("/ipfs/{CID}/ipfs/file.txt"));
+    assert_eq!(request.mount, Mount::Host { gateway: "localhost:8080".to_owned() });
+    assert_eq!(request.base_url(), "/ipfs/file.txt");
+    assert_eq!(request.path_text, format!("/ipfs/{CID}/ipfs/file.txt"));
+}
+
+#[test]
+fn a_content_host_in_another_base_moves_to_the_canonical_one() {
+    let base36 = cid::parse(CID).unwrap().to_string_of_base(multibase::Base::Base36Lower).unwrap();
+    assert_eq!(
+        location(&format!("{base36}.ipfs.localhost:1"), "/a?b=c"),
+        format!("http://{CID}.ipfs.localhost:1/a?b=c")
+    );
+}
+
+#[test]
+fn forwarded_headers_of_strangers_mean_nothing() {
+    let forwarded = [("x-forwarded-host", "localhost"), ("x-forwarded-proto", "https")];
+    let asked = ask("fake.example", &format!("/ipfs/{CID}"), &forwarded).unwrap();
+    assert!(matches!(asked, Wanted::Content(_)), "{asked:?}");
+    let asked = ask("localhost", &format!("/ipfs/{CID}/"), &forwarded).unwrap();
+    assert!(matches!(asked, Wanted::Moved(location) if location.starts_with("http://")));
+}
+
+#[test]
+fn what_is_no_content_path_is_refused_with_the_path_in_its_own_case() {
+    let refusal = ask("localhost", "/ipfs/QmInvalidCID", &[]).unwrap_err();
+    assert!(refusal.message.contains("invalid path \"/ipfs/QmInvalidCID\""), "{refusal:?}");
+    for (target, expected) in [
+        ("/ipfs/", Failure::Invalid),
+        ("/ipfs/x", Failure::Invalid),
+        ("/ipns/example.com", Failure::Unsupported),
+        ("/api/v0/id", Failure::NoSuchUrl),
+        (&format!("/ipfs/{CID}/%ff"), Failure::Invalid),
+        (&format!("/ipfs/{CID}/a/../b"), Failure::Invalid),
+        (&format!("/ipfs/{CID}/%2e%2e"), Failure::Invalid),
+        (&format!("/ipfs/{CID}/%00"), Failure::Invalid),
+        (&format!("/ipfs/{CID}?format=nonsense"), Failure::Invalid),
+        (&format!("/ipfs/{CID}{}", "/a".repeat(300)), Failure::TooLong),
+    ] {
+        assert_eq!(failure("127.0.0.1", target), expected, "{target}");
+    }
+    assert_eq!(failure("k51abc.ipns.localhost", "/"), Failure::Unsupported);
+}
+
+#[test]
+fn only_reading_is_allowed() {
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::CONNECT, Method::TRACE] {
+        let asked =
+            read(&method, &"/".parse().unwrap(), HeaderMap::new(), Scheme("http"), &Settings::default());
+        assert_eq!(asked.unwrap_err().failure, Failure::Method, "{method}");
+    }
+}
+
+#[test]
+fn a_reference_in_any_form_leads_to_its_content_path() {
+    let to = |reference: &str| {
+        let escaped = utf8_percent_encode(reference, NON_ALPHANUMERIC).to_string();
+        location("127.0.0.1", &format!("/ipfs/?uri={escaped}"))
+    };
+    // The first is gateway-conformance's; the others are what people paste.
+    assert_eq!(
+        to(&format!("ipfs://{CID_V0}/wiki/Diego_Maradona.html")),
+        format!("/ipfs/{CID_V0}/wiki/Diego_Maradona.html")
+    );
+    assert_eq!(to(&format!(" {CID} ")), format!("/ipfs/{CID}"));
+    assert_eq!(to(&format!("/ipfs/{CID}/a b/?x=1")), format!("/ipfs/{CID}/a%20b/?x=1"));
+    assert_eq!(to(&format!("https://dweb.link/ipfs/{CID}/a%20b")), format!("/ipfs/{CID}/a%20b"));
+    assert_eq!(to(&format!("https://{CID}.ipfs.dweb.link/x/")), format!("/ipfs/{CID}/x/"));
+    assert_eq!(to("ipns://docs.ipfs.tech/a"), "/ipns/docs.ipfs.tech/a");
+    assert_eq!(failure("127.0.0.1", "/ipfs/?uri=hello"), Failure::Invalid);
+    assert_eq!(failure("127.0.0.1", "/ipfs/?uri=https%3A%2F%2Fexample.com%2F"), Failure::Invalid);
+}
+
+#[test]
+fn a_doubled_namespace_moves_to_what_was_meant() {
+    assert_eq!(location("127.0.0.1", &format!("/ipfs/ipfs/{CID}/a")), format!("/ipfs/{CID}/a"));
+    assert_eq!(location("127.0.0.1", &format!("/ipns/ipfs/{CID}")), format!("/ipfs/{CID}"));
+    assert_eq!(location("127.0.0.1", "/ipfs/ipns/example.com"), "/ipns/example.com");
+}
+
+#[test]
+fn a_worker_may_not_control_all_content_of_a_host() {
+    let worker = [("service-worker", "script")];
+    let asked = |host: &str, target: &str| ask(host, target, &worker).map(|_| ());
+    assert_eq!(asked("127.0.0.1", &format!("/ipfs/{CID}")).unwrap_err().failure, Failure::Invalid);
+    assert_eq!(asked("127.0.0.1", &format!("/ipfs/{CID}/sw.js")), Ok(()));
+    assert_eq!(asked(&format!("{CID}.ipfs.localhost"), "/"), Ok(()));
+}
+
+#[test]
+fn strangers_get_what_is_in_the_store_unless_the_settings_say_otherwise() {
+    let local_only = |host: &'static str, fetch| {
+        let settings = Settings { fetch, ..Settings::default() };
+        let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+        match read(&Method::GET, &format!("/ipfs/{CID}").parse().unwrap(), headers, Scheme("http"), &settings)
+        {
+            Ok(Wanted::Content(request)) => request.local_only,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!local_only("127.0.0.1:8080", Fetch::Loopback));
+    assert!(local_only("gateway.example", Fetch::Loopback));
+    assert!(!local_only("gateway.example", Fetch::Always));
+    assert!(local_only("127.0.0.1", Fetch::Never));
+}
+
+#[test]
+fn the_location_of_a_format_names_it_before_the_rest_of_the_query() {
+    let request = content("127.0.0.1", &format!("/ipfs/{CID}/a?filename=b"));
+    assert_eq!(request.url_with_format(Format::Raw), format!("/ipfs/{CID}/a?format=raw&filename=b"));
+    let request = content(&format!("{CID}.ipfs.localhost"), "/");
+    assert_eq!(request.url_with_format(Format::Car), "/?format=car");
+}

@@ -1,0 +1,213 @@
+//! From a request for content to its response: one file per kind.
+
+mod block;
+mod car;
+mod directory;
+mod file;
+mod page;
+mod symlink;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use cairn_proto::content::NodeKind;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::cache::Known;
+use crate::error::{Failure, Refusal};
+use crate::format::{Choice, Format};
+use crate::headers::{self, Disposition, IMMUTABLE, METHODS};
+use crate::pipeline::Job;
+use crate::range::{self, Ranged};
+use crate::request::ContentRequest;
+
+pub(crate) use page::{front, refusal};
+
+/// Answers a request for content.
+pub(crate) async fn content(mut job: Job) -> Result<Response, Refusal> {
+    let known = job.resolve(false).await?;
+    if !known.resolved.remainder.is_empty() {
+        let inside = known.resolved.remainder.join("/");
+        let message = format!(
+            "{inside:?} lies inside the block {}, which is served as a whole only",
+            known.resolved.cid
+        );
+        return Err(Refusal::new(Failure::Unsupported, message));
+    }
+    match (job.request.choice.format, &known.resolved.kind) {
+        (Some(Format::Raw), _) => block::raw(job, &known).await,
+        (Some(Format::Car), _) => car::respond(job, &known).await,
+        (Some(format), NodeKind::Data { codec }) if format.fits(*codec) => {
+            block::of_codec(job, &known, format).await
+        }
+        (Some(format), NodeKind::Data { .. }) => Err(not_acceptable(format, &known)),
+        (Some(Format::Json), NodeKind::File { .. }) => file::json(job, known).await,
+        // Programs send `Accept: application/json, */*` for anything, so only the URL is held against the content.
+        (Some(format), _) if !(job.request.choice.by_accept && format.is_plain()) => {
+            Err(not_acceptable(format, &known))
+        }
+        _ => as_browsers_see_it(job, known).await,
+    }
+}
+
+/// Answers as if no format had been asked for.
+async fn as_browsers_see_it(mut job: Job, known: Arc<Known>) -> Result<Response, Refusal> {
+    job.request.choice = Choice::default();
+    match &known.resolved.kind {
+        NodeKind::File { .. } => file::respond(job, known).await,
+        NodeKind::Directory { .. } => directory::respond(job, known).await,
+        NodeKind::Symlink { target } => Ok(symlink::respond(&job.request, &known, target)),
+        NodeKind::Data { codec } => match Format::of_codec(*codec) {
+            Some(format) => block::of_codec(job, &known, format).await,
+            None => block::raw(job, &known).await,
+        },
+    }
+}
+
+fn not_acceptable(format: Format, known: &Known) -> Refusal {
+    let message = match format {
+        Format::Tar => "this gateway does not make TAR archives".to_owned(),
+        Format::IpnsRecord => "an /ipfs/ path has no IPNS record".to_owned(),
+        _ => format!("{} is not {}, and blocks are not converted", known.resolved.cid, format.name()),
+    };
+    Refusal::new(Failure::NotAcceptable, message)
+}
+
+/// What may be asked, for a page of another origin that asks first.
+pub(crate) fn preflight() -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ALLOW, METHODS);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response(StatusCode::NO_CONTENT, headers, no_body())
+}
+
+/// Sends the client elsewhere, for ever.
+pub(crate) fn moved(location: &str) -> Result<Response, Refusal> {
+    let value = HeaderValue::try_from(location)
+        .map_err(|_| Refusal::new(Failure::Invalid, "the address to go to is not a URL"))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::LOCATION, value);
+    headers.insert(header::CONTENT_TYPE, headers::TEXT);
+    Ok(response(StatusCode::MOVED_PERMANENTLY, headers, Body::from(format!("moved to {location}\n"))))
+}
+
+/// The headers that all content has, whether it is sent or known to be unmodified.
+fn common(
+    request: &ContentRequest,
+    known: &Known,
+    etag: HeaderValue,
+    cache_control: HeaderValue,
+) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(24);
+    headers.insert(header::ETAG, etag);
+    headers.insert(header::CACHE_CONTROL, cache_control);
+    headers.insert(headers::X_IPFS_ROOTS, known.roots.clone());
+    if let Ok(path) = HeaderValue::from_str(&request.path_text) {
+        headers.insert(headers::X_IPFS_PATH, path);
+    }
+    if request.query.format.is_none() {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    }
+    if let (Some(format), true) = (request.choice.format, request.choice.by_accept) {
+        // Shared caches that know nothing of Vary must not mix formats.
+        let location = request.url_with_format(format);
+        headers.extend(HeaderValue::try_from(location).ok().map(|value| (header::CONTENT_LOCATION, value)));
+    }
+    headers
+}
+
+/// 304, if the client has what `headers` would bring.
+fn unmodified(request: &ContentRequest, headers: &HeaderMap) -> Option<Response> {
+    let etag = headers.get(header::ETAG)?;
+    headers::is_unmodified(&request.headers, etag)
+        .then(|| response(StatusCode::NOT_MODIFIED, headers.clone(), no_body()))
+}
+
+/// No body, and no claim about the length of one: axum would say 0 of [`Body::empty`], and in a 304 or in the answer to a
+/// HEAD that is the length of what was not sent.
+fn no_body() -> Body {
+    struct Nothing;
+
+    impl http_body::Body for Nothing {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            Poll::Ready(None)
+        }
+    }
+
+    Body::new(Nothing)
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Names the content if the URL does, or if it is to be saved; `fallback` is its name if the URL has none.
+fn name_content(
+    request: &ContentRequest,
+    headers: &mut HeaderMap,
+    kind: Option<Disposition>,
+    fallback: &str,
+) {
+    let kind = if request.query.download { Some(Disposition::Attachment) } else { kind };
+    let (kind, name) = match (kind, &request.query.filename) {
+        (kind, Some(name)) => (kind.unwrap_or(Disposition::Inline), name.as_str()),
+        (Some(kind), None) => (kind, fallback),
+        (None, None) => return,
+    };
+    headers.insert(header::CONTENT_DISPOSITION, headers::disposition(kind, name));
+}
+
+/// The part of a representation that the request asks for. Only a GET has ranges (RFC 9110 §14.2).
+struct Part {
+    status: StatusCode,
+    range: std::ops::Range<u64>,
+}
+
+impl Part {
+    /// Reads the range and says in `headers` what will come.
+    fn choose(request: &ContentRequest, headers: &mut HeaderMap, len_bytes: u64) -> Result<Self, Refusal> {
+        headers.insert(header::ACCEPT_RANGES, headers::BYTES);
+        let ranged = match headers.get(header::ETAG) {
+            Some(etag) if !request.head => range::of(&request.headers, etag, len_bytes),
+            _ => Ranged::Whole,
+        };
+        let part = match ranged {
+            Ranged::Whole => Self { status: StatusCode::OK, range: 0..len_bytes },
+            Ranged::Part(range) => {
+                let content_range = format!("bytes {}-{}/{len_bytes}", range.start, range.end - 1);
+                headers.insert(header::CONTENT_RANGE, headers::ascii(content_range));
+                Self { status: StatusCode::PARTIAL_CONTENT, range }
+            }
+            Ranged::Unsatisfiable => {
+                let message = format!("the range lies outside of the content, len_bytes={len_bytes}");
+                return Err(Refusal::new(Failure::Range { len_bytes }, message));
+            }
+        };
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(part.range.end - part.range.start));
+        Ok(part)
+    }
+
+    /// The response of content that is all in memory.
+    fn of(self, content: &Bytes, request: &ContentRequest, headers: HeaderMap) -> Response {
+        let body = if request.head { no_body() } else { Body::from(self.slice(content)) };
+        response(self.status, headers, body)
+    }
+
+    fn slice(&self, content: &Bytes) -> Bytes {
+        let index = |at: u64| usize::try_from(at).expect("content in memory has a length that fits");
+        content.slice(index(self.range.start)..index(self.range.end))
+    }
+}

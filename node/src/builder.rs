@@ -1,0 +1,95 @@
+//! Putting a node together, bottom row first.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::blocks::Blocks;
+use crate::node::{Inner, Network, Node};
+use crate::pins::Pins;
+use crate::routing::records::{RecordLimits, Records, WallClock};
+use crate::settings::{Settings, SwarmSettings};
+use crate::store::{Store, Table};
+use crate::swarm::{Components, Transports};
+use crate::tasks::Tasks;
+use crate::{Error, Result, exchange, routing, swarm};
+
+/// Folder of the store below the repo.
+const STORE_DIR: &str = "store";
+
+/// Opens a node's disk and, unless it is to stay offline, its network.
+#[derive(Debug)]
+pub struct Builder {
+    settings: Settings,
+    transports: Transports,
+}
+
+impl Builder {
+    /// A node of these settings on real transports.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, transports: Transports::Real }
+    }
+
+    /// The same on other transports, for scenarios.
+    #[must_use]
+    pub fn transports(mut self, transports: Transports) -> Self {
+        self.transports = transports;
+        self
+    }
+
+    /// Opens the store, then the network.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Unavailable`] for a repo or port that is in use, [`crate::Kind::Invalid`] for a repo of a newer format.
+    pub async fn open(self) -> Result<Node> {
+        let path = self.settings.repo.join(STORE_DIR);
+        let store_settings = self.settings.store.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(&path, &store_settings))
+            .await
+            .map_err(|error| Error::internal("opening the store panicked").with_cause(error))??;
+        let pins = Pins::new(store.clone());
+        let groups = ["work", "exchange", "swarm"].map(Tasks::new);
+        let network = match self.settings.swarm.clone() {
+            Some(swarm) => Some(self.start_network(&swarm, &store, &groups).await?),
+            None => None,
+        };
+        let unfinished = pins.clone();
+        groups[0].spawn("recover-pins", async move {
+            if let Err(error) = unfinished.recover().await {
+                tracing::warn!(%error, "what an earlier crash left of a pin was not released");
+            }
+        });
+        let exchange = network.as_ref().map(|network| network.exchange.clone());
+        let blocks = Blocks::new(store, exchange, self.settings.block_timeout);
+        Ok(Node::from_parts(Inner { settings: self.settings, blocks, pins, network, groups }))
+    }
+
+    async fn start_network(
+        &self,
+        settings: &SwarmSettings,
+        store: &Store,
+        groups: &[Tasks; 3],
+    ) -> Result<Network> {
+        let [_, exchange_tasks, swarm_tasks] = groups;
+        let identity = self.settings.identity.clone();
+        let local = identity.public().to_peer_id();
+        let records = |prefix: &'static [u8]| {
+            let clock: WallClock = Arc::new(SystemTime::now);
+            let backing = Arc::new(store.rows(Table::Records));
+            Records::open(local, RecordLimits::default(), backing, prefix, clock, swarm_tasks)
+        };
+        let (bitswap, wire) = swarm::bitswap::new();
+        let components = Components {
+            identity,
+            wan_records: records(b"wan/"),
+            lan_records: records(b"lan/"),
+            bitswap: Some(bitswap),
+            transports: self.transports,
+        };
+        let swarm = swarm::start(settings, components, swarm_tasks).await?;
+        let routing = routing::Handle::new(swarm.clone());
+        let peers = exchange::ports::Network { swarm: swarm.clone(), routing: routing.clone() };
+        let (blocks, peers) = (Arc::new(store.clone()), Arc::new(peers));
+        let exchange = exchange::start(wire, blocks, peers, settings.bitswap_server, exchange_tasks);
+        Ok(Network { swarm, routing, exchange })
+    }
+}

@@ -1,0 +1,157 @@
+//! CAR: export of a selection, import with every block verified.
+
+use bytes::{Bytes, BytesMut};
+use cairn_proto::block::Block;
+use cairn_proto::car;
+use cairn_proto::cid::Cid;
+use cairn_proto::walk::Machine;
+use futures::{Stream, StreamExt as _, stream};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::driver::Driver;
+use crate::pins::{PinKind, Pins};
+use crate::store::{Durability, Lease, Store};
+use crate::{Error, Result};
+
+/// Bytes read from a CAR at a time.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// Blocks of a CAR handed to the store together, in bytes.
+const WRITE_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// The pieces of a CARv1 with the blocks that `driver` emits. The root in its header is where the path ends.
+pub(super) fn export<M>(driver: Driver<M>) -> impl Stream<Item = Result<Bytes>> + Send
+where
+    M: Machine<Item = car::Selected> + Send,
+    M::Error: Into<Error>,
+{
+    driver.into_stream().flat_map(|selected| {
+        let pieces = match selected {
+            Ok(car::Selected::Root(cid)) => vec![Ok(car::header(&[cid]))],
+            Ok(car::Selected::Block(block)) => {
+                vec![Ok(car::section_head(&block)), Ok(block.into_data())]
+            }
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(pieces)
+    })
+}
+
+/// What an import reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportEvent {
+    /// Blocks and bytes stored so far.
+    Progress {
+        /// Blocks.
+        block_count: u64,
+        /// Their bytes.
+        block_bytes: u64,
+    },
+    /// A root of the header: pinned, or why not.
+    Root {
+        /// Root.
+        cid: Cid,
+        /// Why it was not pinned; empty when it was or was not to be.
+        pin_error: String,
+    },
+}
+
+/// An import under way; [`CarImport::next`] until it is done.
+#[derive(Debug)]
+pub struct CarImport<R> {
+    store: Store,
+    pins: Pins,
+    lease: Lease,
+    input: R,
+    reader: car::Reader,
+    state: State,
+    pin_roots: bool,
+    block_count: u64,
+    block_bytes: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Reading,
+    Roots(std::vec::IntoIter<Cid>),
+}
+
+impl<R: AsyncRead + Unpin + Send> CarImport<R> {
+    pub(crate) fn new(store: Store, pins: Pins, input: R, pin_roots: bool) -> Self {
+        let lease = store.lease();
+        let reader = car::Reader::new();
+        Self {
+            store,
+            pins,
+            lease,
+            input,
+            reader,
+            state: State::Reading,
+            pin_roots,
+            block_count: 0,
+            block_bytes: 0,
+        }
+    }
+
+    /// The next event, `None` when everything is durable and every root was reported.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Corrupt`] for a torn or false CAR, with the offset; blocks before it stay as cache.
+    pub async fn next(&mut self) -> Result<Option<ImportEvent>> {
+        match &mut self.state {
+            State::Reading => self.read().await.map(Some),
+            State::Roots(roots) => match roots.next() {
+                Some(cid) => Ok(Some(self.root(cid).await)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Blocks and bytes so far.
+    pub fn stat(&self) -> (u64, u64) {
+        (self.block_count, self.block_bytes)
+    }
+
+    async fn read(&mut self) -> Result<ImportEvent> {
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        let ended = loop {
+            while let Some(block) = self.reader.next()? {
+                batch_bytes += block.data().len();
+                batch.push(block);
+            }
+            if batch_bytes >= WRITE_BATCH_BYTES {
+                break false;
+            }
+            let mut piece = BytesMut::with_capacity(READ_BYTES);
+            let read = self.input.read_buf(&mut piece).await;
+            if read.map_err(|error| Error::invalid("cannot read the CAR").with_cause(error))? == 0 {
+                self.reader.finish()?;
+                break true;
+            }
+            self.reader.push(&piece);
+        };
+        self.put(batch, batch_bytes).await?;
+        if ended {
+            self.store.sync().await?;
+            self.state = State::Roots(self.reader.roots().to_vec().into_iter());
+        }
+        Ok(ImportEvent::Progress { block_count: self.block_count, block_bytes: self.block_bytes })
+    }
+
+    async fn put(&mut self, batch: Vec<Block>, batch_bytes: usize) -> Result<()> {
+        self.block_count += batch.len() as u64;
+        self.block_bytes += batch_bytes as u64;
+        self.store.put(batch, Durability::Later, &self.lease).await
+    }
+
+    async fn root(&mut self, cid: Cid) -> ImportEvent {
+        let mut pin_error = String::new();
+        if self.pin_roots
+            && let Err(error) = self.pins.pin(cid, PinKind::Recursive, None, &self.lease, |_, _| ()).await
+        {
+            pin_error = error.to_string();
+        }
+        ImportEvent::Root { cid, pin_error }
+    }
+}

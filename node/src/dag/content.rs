@@ -1,0 +1,78 @@
+//! The node's content as the gateway's port.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_proto::block::Block;
+use cairn_proto::cid::Cid;
+use cairn_proto::content::{
+    self, Content, ContentError, ContentErrorKind, DagScope, Entry, PortFuture, PortStream, Progress,
+    Resolved, SessionOptions,
+};
+use cairn_proto::path::ContentPath;
+use futures::StreamExt as _;
+
+use super::Session;
+use crate::blocks::Blocks;
+use crate::{Error, Kind};
+
+/// Opens port sessions over the node's blocks.
+#[derive(Debug)]
+pub(crate) struct NodeContent {
+    blocks: Blocks,
+}
+
+impl NodeContent {
+    pub(crate) fn new(blocks: Blocks) -> Self {
+        Self { blocks }
+    }
+}
+
+impl Content for NodeContent {
+    fn session(&self, options: SessionOptions) -> Arc<dyn content::Session> {
+        Arc::new(Session::new(self.blocks.clone(), options))
+    }
+}
+
+impl content::Session for Session {
+    fn resolve<'a>(&'a self, path: &'a ContentPath) -> PortFuture<'a, Resolved> {
+        Box::pin(async move { Session::resolve(self, path).await.map_err(ContentError::from) })
+    }
+
+    fn bytes(&self, file: &Cid, range: Range<u64>) -> PortStream<Bytes> {
+        Session::bytes(self, file, range).map(|bytes| bytes.map_err(ContentError::from)).boxed()
+    }
+
+    fn entries(&self, directory: &Cid) -> PortStream<Entry> {
+        Session::entries(self, directory).map(|entry| entry.map_err(ContentError::from)).boxed()
+    }
+
+    fn block<'a>(&'a self, cid: &'a Cid) -> PortFuture<'a, Block> {
+        Box::pin(async move { self.get(cid).await.map_err(ContentError::from) })
+    }
+
+    fn car(&self, path: &ContentPath, scope: DagScope) -> PortStream<Bytes> {
+        Session::car(self, path, scope).map(|piece| piece.map_err(ContentError::from)).boxed()
+    }
+
+    fn progress(&self) -> Progress {
+        Session::progress(self)
+    }
+}
+
+impl From<Error> for ContentError {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            Kind::NotFound => ContentErrorKind::NotFound,
+            Kind::NotLocal => ContentErrorKind::NotLocal,
+            Kind::Timeout => ContentErrorKind::Timeout,
+            Kind::Invalid => ContentErrorKind::Invalid,
+            Kind::Blocked => ContentErrorKind::Blocked,
+            Kind::Corrupt => ContentErrorKind::Corrupt,
+            Kind::Unavailable | Kind::Closed | Kind::Full => ContentErrorKind::Unavailable,
+            Kind::Internal => ContentErrorKind::Internal,
+        };
+        ContentError::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,294 @@
+//! Reading: one session serves one request, and its parts share what they learn of providers.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_proto::block::Block;
+use cairn_proto::car;
+use cairn_proto::cid::{Cid, Multihash, RAW};
+use cairn_proto::codec;
+use cairn_proto::content::{DagScope, Entry, Progress, Resolved, SessionOptions};
+use cairn_proto::path::ContentPath;
+use cairn_proto::resolve::Resolver;
+use cairn_proto::unixfs::list::Lister;
+use cairn_proto::unixfs::read::FileReader;
+use cairn_proto::walk::{Machine as _, Order, Step, Walk, WalkOptions};
+use futures::{Stream, stream};
+
+use super::driver::Driver;
+use crate::blocks::{self, Blocks, Status};
+use crate::{Error, Result};
+
+/// Bytes that a walk over local blocks reads ahead: both cores hash while a third piece is written out.
+const LOCAL_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes that a walk over the network asks ahead: 1 Gbit/s at half a second of delay.
+const NETWORK_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The reads of one request. Streams that it gave live on without it; dropping them cancels their wants.
+#[derive(Debug, Clone)]
+pub struct Session {
+    blocks: Blocks,
+    options: SessionOptions,
+    status: Arc<Status>,
+}
+
+/// A DAG that is in the store, and will be until this is dropped.
+#[derive(Debug)]
+pub struct Fetched {
+    session: blocks::Session,
+}
+
+impl Fetched {
+    /// Keeps the DAG from being collected.
+    pub fn lease(&self) -> &crate::store::Lease {
+        self.session.lease()
+    }
+}
+
+/// One link of a DAG.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Block that links.
+    pub parent: Cid,
+    /// Block that is linked to.
+    pub child: Cid,
+    /// Name of the link; empty where the codec has none.
+    pub name: String,
+    /// Links from the root, 1 for its own.
+    pub depth: usize,
+}
+
+/// Sizes of one DAG.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DagStat {
+    /// Distinct blocks.
+    pub block_count: u64,
+    /// Bytes of the distinct blocks.
+    pub block_bytes: u64,
+}
+
+impl Session {
+    pub(crate) fn new(blocks: Blocks, options: SessionOptions) -> Self {
+        Self { blocks, options, status: Arc::default() }
+    }
+
+    /// Follows a path to its end.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotFound`] for a missing segment or block, [`crate::Kind::Timeout`], [`crate::Kind::Corrupt`].
+    pub async fn resolve(&self, path: &ContentPath) -> Result<Resolved> {
+        let mut driver = Driver::new(Resolver::new(path), self.open());
+        let resolved = driver.next().await?;
+        resolved.ok_or_else(|| Error::internal("a resolver ended without an answer"))
+    }
+
+    /// One block.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub async fn get(&self, cid: &Cid) -> Result<Block> {
+        let mut blocks = self.open();
+        let block = blocks.get(cid).await?;
+        blocks.finish().await?;
+        Ok(block)
+    }
+
+    /// Bytes `range` of a file or raw block, in order.
+    pub fn bytes(&self, file: &Cid, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        Driver::new(FileReader::new(*file, range, self.window_bytes()), self.open()).into_stream()
+    }
+
+    /// Names in a directory, without touching its children.
+    pub fn entries(&self, directory: &Cid) -> impl Stream<Item = Result<Entry>> + Send + use<> {
+        Driver::new(Lister::new(*directory), self.open()).into_stream()
+    }
+
+    /// A CARv1 of the blocks along `path` and of what `scope` says below its end; pieces of it, in order.
+    pub fn car(
+        &self,
+        path: &ContentPath,
+        scope: DagScope,
+    ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        let selection = car::Selection::new(path, scope, self.window_bytes());
+        super::car::export(Driver::new(selection, self.open()))
+    }
+
+    /// Brings a whole DAG into the store. `on_progress` is told distinct blocks and their bytes so far.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; what the store says.
+    pub async fn fetch_dag(
+        &self,
+        root: &Cid,
+        mut on_progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Fetched> {
+        let (mut walk, mut session) = self.walk(root, Order::Any).into_parts();
+        let mut stat = DagStat::default();
+        loop {
+            match walk.next()? {
+                Step::Need(cids) => {
+                    // Leaves that are here need not be read.
+                    let (leaves, nodes): (Vec<_>, Vec<_>) =
+                        cids.into_iter().partition(|cid| cid.codec() == RAW);
+                    session.request(nodes);
+                    let held = session.hold(&leaves).await?;
+                    let (here, missing): (Vec<_>, Vec<_>) =
+                        leaves.iter().zip(held).partition(|(_, len)| len.is_some());
+                    session.request(missing.into_iter().map(|(cid, _)| *cid).collect());
+                    for (cid, len_bytes) in here {
+                        walk.skip(cid);
+                        stat.add(len_bytes.unwrap_or_default());
+                    }
+                    on_progress(stat.block_count, stat.block_bytes);
+                }
+                Step::Emit(block) => {
+                    stat.add(block.data().len() as u64);
+                    on_progress(stat.block_count, stat.block_bytes);
+                }
+                Step::Pending => session.next().await?.into_iter().for_each(|block| walk.provide(block)),
+                Step::Done => break,
+            }
+        }
+        session.finish().await?;
+        Ok(Fetched { session })
+    }
+
+    /// Brings one block into the store.
+    ///
+    /// # Errors
+    /// As [`Self::fetch_dag`].
+    pub async fn fetch_block(&self, cid: &Cid) -> Result<Fetched> {
+        let mut session = self.open();
+        session.get(cid).await?;
+        session.finish().await?;
+        Ok(Fetched { session })
+    }
+
+    /// Counts the distinct blocks below a root.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub async fn stat(&self, root: &Cid) -> Result<DagStat> {
+        let mut driver = self.walk(root, Order::Any);
+        let mut stat = DagStat::default();
+        while let Some(block) = driver.next().await? {
+            stat.add(block.data().len() as u64);
+        }
+        Ok(stat)
+    }
+
+    /// The distinct blocks below a root, in any order.
+    pub fn blocks(&self, root: &Cid) -> impl Stream<Item = Result<Block>> + Send + use<> {
+        self.walk(root, Order::Any).into_stream()
+    }
+
+    /// The links below a root, depth first, as `refs` lists them: `max_depth` levels, all of them for `None`; with `unique`
+    /// each child once.
+    pub fn references(
+        &self,
+        root: &Cid,
+        max_depth: Option<usize>,
+        unique: bool,
+    ) -> impl Stream<Item = Result<Reference>> + Send + use<> {
+        let state = References {
+            blocks: self.open(),
+            stack: vec![Pending::Visit(*root, 0)],
+            seen: HashSet::new(),
+            max_depth: max_depth.unwrap_or(usize::MAX),
+            unique,
+        };
+        stream::unfold(Some(state), |state| async move {
+            let mut state = state?;
+            match state.next().await {
+                Ok(Some(reference)) => Some((Ok(reference), Some(state))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+
+    /// Counters of the network side of this session.
+    pub fn progress(&self) -> Progress {
+        self.status.progress()
+    }
+
+    fn walk(&self, root: &Cid, order: Order) -> Driver<Walk> {
+        let options = WalkOptions { window_bytes: self.window_bytes(), order, ..WalkOptions::default() };
+        Driver::new(Walk::new(*root, options), self.open())
+    }
+
+    fn open(&self) -> blocks::Session {
+        self.blocks.session(self.options.local_only, self.options.block_timeout, &self.status)
+    }
+
+    fn window_bytes(&self) -> u64 {
+        if self.options.local_only { LOCAL_WINDOW_BYTES } else { NETWORK_WINDOW_BYTES }
+    }
+}
+
+impl DagStat {
+    fn add(&mut self, len_bytes: u64) {
+        self.block_count += 1;
+        self.block_bytes += len_bytes;
+    }
+}
+
+/// A walk that remembers names, which [`Walk`] does not.
+#[derive(Debug)]
+struct References {
+    blocks: blocks::Session,
+    stack: Vec<Pending>,
+    seen: HashSet<Multihash>,
+    max_depth: usize,
+    unique: bool,
+}
+
+#[derive(Debug)]
+enum Pending {
+    /// Load the block at this depth and list its links.
+    Visit(Cid, usize),
+    /// Report the link, then visit its child.
+    Report(Reference),
+}
+
+impl References {
+    async fn next(&mut self) -> Result<Option<Reference>> {
+        while let Some(pending) = self.stack.pop() {
+            match pending {
+                Pending::Visit(cid, depth) => self.visit(cid, depth).await?,
+                Pending::Report(reference) => {
+                    let first = self.seen.insert(*reference.child.hash());
+                    if self.unique && !first {
+                        continue;
+                    }
+                    if reference.depth < self.max_depth && (first || !self.unique) {
+                        self.stack.push(Pending::Visit(reference.child, reference.depth));
+                    }
+                    return Ok(Some(reference));
+                }
+            }
+        }
+        self.blocks.finish().await?;
+        Ok(None)
+    }
+
+    async fn visit(&mut self, cid: Cid, depth: usize) -> Result<()> {
+        if depth >= cairn_proto::limits::MAX_DAG_DEPTH {
+            return Err(Error::invalid(format!("DAG is too deep, cid={cid} depth={depth}")));
+        }
+        if !codec::has_links(cid.codec()) {
+            return Ok(());
+        }
+        let block = self.blocks.get(&cid).await?;
+        let links = codec::named_links(&block)?;
+        self.stack.extend(
+            links.into_iter().rev().map(|(name, child)| {
+                Pending::Report(Reference { parent: cid, child, name, depth: depth + 1 })
+            }),
+        );
+        Ok(())
+    }
+}

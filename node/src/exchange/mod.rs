@@ -1,0 +1,184 @@
+//! Blocks from and for peers, over Bitswap.
+//!
+//! One task owns what is wanted ([`task`]); every peer has tasks of its own that read ([`reader`]) and write ([`writer`]),
+//! so that no peer can hold up another, and blocks go from a peer's reader to the sessions that want them and from the
+//! store to a peer's writer without passing through the swarm. Who is asked for what, and in which order peers are
+//! answered, is decided in [`cairn_proto::bitswap`].
+//!
+//! Must not know UnixFS, pins or paths. Read [`Session`] first, then `task`.
+
+mod ledger;
+pub mod ports;
+mod reader;
+mod session;
+mod task;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_proto::bitswap::client::SessionId;
+use cairn_proto::cid::Cid;
+use libp2p::PeerId;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+pub use cairn_proto::bitswap::client::Progress;
+pub use session::{MAX_SESSION_WANTS, Session};
+
+use self::ledger::Ledger;
+use self::ports::{Blocks, Peers};
+use self::task::{Command, Shared, Task};
+use crate::Error;
+use crate::error::Result;
+use crate::swarm::bitswap::Wire;
+use crate::tasks::Tasks;
+
+/// Commands that wait for the exchange: a few of each session.
+const COMMAND_QUEUE: usize = 256;
+
+/// What peers' tasks tell and the exchange has not taken in; a peer whose event waits is not read any further.
+const EVENT_QUEUE: usize = 256;
+
+/// Blocks of a message that are hashed where they are read, in bytes: handing them to another thread costs more.
+const HASH_INLINE_BYTES: usize = 32 * 1024;
+
+/// Answers of all peers that are read from the store at a time.
+const MAX_READERS: usize = 8;
+
+/// The exchange of a node. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    ledger: Arc<Ledger>,
+    next_session: Arc<AtomicU64>,
+}
+
+/// What the exchange has done since its start, and what it does now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// Blocks received, wanted or not.
+    pub blocks_received: u64,
+    /// Their bytes.
+    pub data_received: u64,
+    /// Blocks received that nobody wanted, or not any more.
+    pub dup_blocks_received: u64,
+    /// Their bytes.
+    pub dup_data_received: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Blocks sent.
+    pub blocks_sent: u64,
+    /// Their bytes.
+    pub data_sent: u64,
+    /// Blocks wanted now.
+    pub wantlist: Vec<Cid>,
+    /// Peers connected now.
+    pub peers: Vec<PeerId>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    blocks_received: AtomicU64,
+    data_received: AtomicU64,
+    dup_blocks_received: AtomicU64,
+    dup_data_received: AtomicU64,
+    messages_received: AtomicU64,
+    blocks_sent: AtomicU64,
+    data_sent: AtomicU64,
+}
+
+impl Counters {
+    fn on_received(&self, block_count: usize, len_bytes: usize) {
+        self.blocks_received.fetch_add(block_count as u64, Ordering::Relaxed);
+        self.data_received.fetch_add(len_bytes as u64, Ordering::Relaxed);
+    }
+
+    fn on_dup(&self, block_count: usize, len_bytes: usize) {
+        self.dup_blocks_received.fetch_add(block_count as u64, Ordering::Relaxed);
+        self.dup_data_received.fetch_add(len_bytes as u64, Ordering::Relaxed);
+    }
+
+    fn on_sent(&self, block_count: usize, len_bytes: usize) {
+        self.blocks_sent.fetch_add(block_count as u64, Ordering::Relaxed);
+        self.data_sent.fetch_add(len_bytes as u64, Ordering::Relaxed);
+    }
+
+    fn stat(&self, wantlist: Vec<Cid>, peers: Vec<PeerId>) -> Stat {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stat {
+            blocks_received: count(&self.blocks_received),
+            data_received: count(&self.data_received),
+            dup_blocks_received: count(&self.dup_blocks_received),
+            dup_data_received: count(&self.dup_data_received),
+            messages_received: count(&self.messages_received),
+            blocks_sent: count(&self.blocks_sent),
+            data_sent: count(&self.data_sent),
+            wantlist,
+            peers,
+        }
+    }
+}
+
+/// Starts the exchange as tasks of `tasks`.
+///
+/// `wire` comes with the behaviour that the swarm was given; `serves` says whether peers get blocks from here.
+pub fn start(
+    wire: Wire,
+    blocks: Arc<dyn Blocks>,
+    peers: Arc<dyn Peers>,
+    serves: bool,
+    tasks: &Tasks,
+) -> Handle {
+    let (commands_tx, commands) = mpsc::channel(COMMAND_QUEUE);
+    let ledger = Arc::new(Ledger::new(Arc::clone(&blocks)));
+    let core_count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shared = Shared {
+        blocks,
+        peers,
+        ledger: Arc::clone(&ledger),
+        serves,
+        counters: Arc::default(),
+        hashers: Arc::new(Semaphore::new(core_count)),
+        readers: Arc::new(Semaphore::new(MAX_READERS)),
+        tasks: tasks.clone(),
+    };
+    tasks.spawn("exchange", Task::new(shared, wire, commands).run());
+    Handle { commands: commands_tx, ledger, next_session: Arc::default() }
+}
+
+impl Handle {
+    /// Opens a session for one request's blocks.
+    pub fn session(&self) -> Session {
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        Session::new(id, self.commands.clone())
+    }
+
+    /// Tells that blocks are in the store: peers and sessions that wait for them get them.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Closed`].
+    ///
+    /// # Cancellation
+    /// Dropped before it ends, some may not be told.
+    pub async fn new_blocks(&self, cids: &[Cid]) -> Result<()> {
+        let hashes: Vec<_> = cids.iter().map(|cid| *cid.hash()).collect();
+        let ledger = Arc::clone(&self.ledger);
+        let told = tokio::task::spawn_blocking(move || ledger.on_new_blocks(&hashes));
+        told.await.map_err(|error| Error::internal("waiting peers were not told").with_cause(error))?;
+        let command = Command::NewBlocks { cids: cids.to_vec() };
+        self.commands.send(command).await.map_err(|_| Error::closed("the exchange"))
+    }
+
+    /// What the exchange has done and does.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Closed`].
+    pub async fn stat(&self) -> Result<Stat> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Stat { reply }).await;
+        sent.map_err(|_| Error::closed("the exchange"))?;
+        answer.await.map_err(|_| Error::closed("the exchange"))
+    }
+}

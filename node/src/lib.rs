@@ -1,0 +1,21 @@
+//! The node: owns disk, peers and time. Serves no HTTP, prints nothing, reads no environment.
+//!
+//! Read [`node`] first, then follow the rows down: `dag` and `gc`, `blocks` and `pins`, `exchange`, `routing`, then
+//! `store` and `swarm`, which do not know each other.
+
+pub mod blocks;
+pub mod builder;
+pub mod dag;
+pub mod error;
+pub mod exchange;
+pub mod gc;
+pub mod node;
+pub mod pins;
+pub mod routing;
+pub mod settings;
+pub mod store;
+pub mod swarm;
+pub mod tasks;
+
+pub use error::{Error, Kind, Result};
+pub use node::Node;

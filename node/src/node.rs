@@ -1,0 +1,162 @@
+//! The node: one handle over store, pins, exchange, routing and swarm. Knows nothing of HTTP or flags.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_proto::cid::Cid;
+use cairn_proto::content::{Content, SessionOptions};
+use cairn_proto::path::ContentPath;
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+
+use crate::blocks::Blocks;
+use crate::dag::{self, AddEvent, AddOptions, Adder, CarImport};
+use crate::gc::GcReport;
+use crate::pins::{PinKind, Pins};
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::tasks::{Tasks, shutdown_in_order};
+use crate::{Result, exchange, gc, routing, swarm};
+
+/// Longest wait for the tasks of a node that stops.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A running node. Cheap to clone; [`Node::shutdown`] ends it for all clones.
+#[derive(Debug, Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) blocks: Blocks,
+    pub(crate) pins: Pins,
+    pub(crate) network: Option<Network>,
+    /// Groups of tasks in the order in which they stop: background work, exchange, swarm.
+    pub(crate) groups: [Tasks; 3],
+}
+
+/// The parts of a node that is online.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) swarm: swarm::Handle,
+    pub(crate) routing: routing::Handle,
+    pub(crate) exchange: exchange::Handle,
+}
+
+impl Node {
+    pub(crate) fn from_parts(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What the node was built from.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Blocks on disk.
+    pub fn store(&self) -> &Store {
+        self.inner.blocks.store()
+    }
+
+    /// What is kept.
+    pub fn pins(&self) -> &Pins {
+        &self.inner.pins
+    }
+
+    /// Connections; `None` for a node that is offline.
+    pub fn swarm(&self) -> Option<&swarm::Handle> {
+        self.inner.network.as_ref().map(|network| &network.swarm)
+    }
+
+    /// Providers and peers; `None` for a node that is offline.
+    pub fn routing(&self) -> Option<&routing::Handle> {
+        self.inner.network.as_ref().map(|network| &network.routing)
+    }
+
+    /// Blocks of peers; `None` for a node that is offline.
+    pub fn exchange(&self) -> Option<&exchange::Handle> {
+        self.inner.network.as_ref().map(|network| &network.exchange)
+    }
+
+    /// Starts an add. The events must be read while it runs.
+    pub fn add(&self, options: AddOptions) -> (Adder, mpsc::Receiver<AddEvent>) {
+        let target = dag::Target {
+            store: self.store().clone(),
+            pins: self.inner.pins.clone(),
+            exchange: self.exchange().cloned(),
+        };
+        Adder::new(target, options)
+    }
+
+    /// Opens a session: the reads of one request.
+    pub fn session(&self, options: SessionOptions) -> dag::Session {
+        dag::Session::new(self.inner.blocks.clone(), options)
+    }
+
+    /// This node's content as the gateway's port.
+    pub fn content(&self) -> Arc<dyn Content> {
+        Arc::new(dag::NodeContent::new(self.inner.blocks.clone()))
+    }
+
+    /// Fetches what is missing below `path` and pins it; durable on return. `on_progress` is told blocks and bytes.
+    ///
+    /// # Errors
+    /// Those of resolving and fetching; [`crate::Kind::Invalid`] for a name that is too long.
+    ///
+    /// # Cancellation
+    /// Safe: nothing is pinned, and blocks that arrived are cache.
+    pub async fn pin_add(
+        &self,
+        path: &ContentPath,
+        kind: PinKind,
+        name: Option<String>,
+        options: SessionOptions,
+        mut on_progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Cid> {
+        let session = self.session(options);
+        let cid = session.resolve(path).await?.cid;
+        let fetch = match kind {
+            PinKind::Recursive => session.fetch_dag(&cid, &mut on_progress).await?,
+            PinKind::Direct => session.fetch_block(&cid).await?,
+        };
+        self.inner.pins.pin(cid, kind, name, fetch.lease(), |_, _| ()).await?;
+        self.announce(cid);
+        Ok(cid)
+    }
+
+    /// Imports a CAR; its roots are pinned if asked, once every block is durable.
+    pub fn import_car<R: AsyncRead + Unpin + Send>(&self, reader: R, pin_roots: bool) -> CarImport<R> {
+        CarImport::new(self.store().clone(), self.inner.pins.clone(), reader, pin_roots)
+    }
+
+    /// Removes blocks that nothing keeps.
+    ///
+    /// # Errors
+    /// What the store says; nothing that is kept is ever removed.
+    pub async fn collect(&self, on_removed: impl FnMut(Cid) + Send) -> Result<GcReport> {
+        gc::collect(self.store(), on_removed).await
+    }
+
+    /// Tells the network, in the background, that this node has a root.
+    pub fn announce(&self, cid: Cid) {
+        let Some(routing) = self.routing().cloned() else { return };
+        self.inner.groups[0].spawn("announce", async move {
+            if let Err(error) = routing.provide(*cid.hash()).await {
+                tracing::debug!(%cid, %error, "root was not announced");
+            }
+        });
+    }
+
+    /// Stops in order: network, tasks, then the store, the tasks within [`SHUTDOWN_TIMEOUT`].
+    ///
+    /// # Errors
+    /// What the store says when it is flushed.
+    pub async fn shutdown(&self) -> Result<()> {
+        if let Err(overdue) = shutdown_in_order(&self.inner.groups, SHUTDOWN_TIMEOUT).await {
+            tracing::warn!(%overdue, "shutdown went on without them");
+        }
+        self.store().close().await
+    }
+}

@@ -1,0 +1,147 @@
+//! Who has what, and where peers are: both DHTs asked as one.
+//!
+//! Must not know blocks: its keys are multihashes, and what stands behind them is nobody's business here.
+//! Read [`Handle`] first; [`records`] is what this node keeps for others.
+
+pub mod records;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use cairn_proto::cid::Multihash;
+use futures::{Stream, StreamExt as _, stream};
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::swarm::Provider;
+use crate::swarm::{self, Query, Question, Scope};
+use crate::{Error, Kind};
+
+/// Most providers that one search returns.
+pub const MAX_PROVIDERS: usize = 1024;
+
+const SCOPES: [Scope; 2] = [Scope::Lan, Scope::Wan];
+
+/// Routing of one node. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    swarm: swarm::Handle,
+}
+
+impl Handle {
+    /// Routing through the DHTs of that swarm.
+    pub fn new(swarm: swarm::Handle) -> Self {
+        Self { swarm }
+    }
+
+    /// Peers that say they have the content, each once, as the DHTs name them; at most `limit`, and never more than
+    /// [`MAX_PROVIDERS`]. Ends when all are found; ends early without a word when the swarm stops.
+    ///
+    /// # Cancellation
+    /// Dropping the stream ends the search.
+    pub fn find_providers(
+        &self,
+        key: Multihash,
+        limit: usize,
+    ) -> impl Stream<Item = Provider> + Send + 'static + use<> {
+        let limit = limit.min(MAX_PROVIDERS);
+        let search = CancellationToken::new();
+        let guard = search.clone().drop_guard();
+        let found = SCOPES.map(|scope| self.ask_providers(scope, key, limit, search.clone()).boxed());
+        let mut seen = HashSet::new();
+        stream::select_all(found)
+            .filter(move |provider| {
+                let _search_lives = &guard;
+                std::future::ready(seen.insert(provider.peer))
+            })
+            .take(limit)
+    }
+
+    /// Tells the peers closest to the content that this node has it, in both DHTs, and answers for it from now on.
+    /// Announcing again before the record expires is up to the caller.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when no peer could be told, [`Kind::Timeout`], [`Kind::Full`], [`Kind::Closed`].
+    ///
+    /// # Cancellation
+    /// Cancel-safe: an announcement under way goes on.
+    pub async fn provide(&self, key: Multihash) -> Result<(), Error> {
+        let [lan, wan] = SCOPES.map(|scope| self.ask(scope, |reply| Question::Provide { key, reply }));
+        let (lan, wan) = futures::join!(lan, wan);
+        match (flatten(lan), flatten(wan)) {
+            (Ok(0), Ok(0)) => {
+                Err(Error::new(Kind::Unavailable, "not announced: no peer of the DHT is known"))
+            }
+            (Ok(told), _) | (_, Ok(told)) if told > 0 => Ok(()),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(_), Ok(_)) => Ok(()),
+        }
+    }
+
+    /// Where a peer listens.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when nobody knows, [`Kind::Closed`].
+    ///
+    /// # Cancellation
+    /// Cancel-safe: the search goes on to its end.
+    pub async fn find_peer(&self, peer: PeerId) -> Result<Vec<Multiaddr>, Error> {
+        let [lan, wan] = SCOPES.map(|scope| self.ask(scope, |reply| Question::FindPeer { peer, reply }));
+        let (lan, wan) = futures::join!(lan, wan);
+        let mut addrs = lan?;
+        addrs.extend(wan?);
+        addrs.sort_unstable();
+        addrs.dedup();
+        if addrs.is_empty() {
+            Err(Error::not_found(format!("no address found of peer, peer={peer}")))
+        } else {
+            Ok(addrs)
+        }
+    }
+
+    /// Looks for this node itself and so fills the routing tables.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when there was nobody to ask, [`Kind::Closed`].
+    pub async fn bootstrap(&self) -> Result<(), Error> {
+        let [lan, wan] = SCOPES.map(|scope| self.ask(scope, |reply| Question::Bootstrap { reply }));
+        let (lan, wan) = futures::join!(lan, wan);
+        if lan? | wan? { Ok(()) } else { Err(Error::new(Kind::Unavailable, "no peer of the DHT is known")) }
+    }
+
+    /// Providers that one DHT names. Asks when first polled, so that a search of many keys waits for its turn.
+    fn ask_providers(
+        &self,
+        scope: Scope,
+        key: Multihash,
+        limit: usize,
+        dropped: CancellationToken,
+    ) -> impl Stream<Item = Provider> + Send + 'static + use<> {
+        let swarm = self.swarm.clone();
+        stream::once(async move {
+            let (reply, found) = mpsc::channel(limit.max(1));
+            let question = Question::Providers { key, limit, reply, dropped };
+            // A swarm that has stopped drops the sender, which ends the stream.
+            let _ = swarm.query(Query { scope, question }).await;
+            ReceiverStream::new(found)
+        })
+        .flatten()
+    }
+
+    async fn ask<T>(
+        &self,
+        scope: Scope,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.swarm.query(Query { scope, question: question(reply) }).await?;
+        answer.await.map_err(|_| Error::closed("the swarm"))
+    }
+}
+
+fn flatten(answer: Result<Result<u32, Error>, Error>) -> Result<u32, Error> {
+    answer.and_then(|told| told)
+}

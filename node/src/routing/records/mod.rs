@@ -1,0 +1,191 @@
+//! What this node keeps for the DHT: who provides which content. Bounded, expiring, and never slow.
+//!
+//! Kademlia calls a [`RecordStore`] on the swarm's own task, where nothing may wait for a disk to write. So a change goes
+//! into a cache of rows and into a bounded queue, which a writer empties in batches. What is not written yet stays in
+//! the cache; when that is full, newcomers are refused. Records lost in a crash are announced again by their providers
+//! within a day.
+
+mod counts;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use libp2p::PeerId;
+use libp2p::kad::store::{Error, RecordStore, Result};
+use libp2p::kad::{ProviderRecord, Record, RecordKey};
+
+use counts::Counts;
+use rows::{Entry, Rows};
+pub use writer::{Backing, MemoryBacking, RowChange, RowIter};
+
+use crate::tasks::Tasks;
+
+/// How long a provider record is valid. Source: go-libp2p-kad-dht `amino` defaults (48 h).
+pub const RECORD_TTL: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// Tells the time of day, for records that outlive the process.
+pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Bounds of a record store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// Providers kept for one key.
+    pub max_per_key: usize,
+    /// Records kept of one provider, this node excepted.
+    pub max_per_peer: u32,
+    /// Records kept in all; as many again of this node.
+    pub max_count: u32,
+    /// Rows held in memory, of which none that awaits writing is ever dropped.
+    pub max_cached_rows: usize,
+}
+
+impl Default for RecordLimits {
+    fn default() -> Self {
+        Self { max_per_key: 64, max_per_peer: 10_000, max_count: 1_000_000, max_cached_rows: 16 * 1024 }
+    }
+}
+
+/// What is kept for one DHT.
+#[derive(Debug)]
+pub struct Records {
+    local: PeerId,
+    limits: RecordLimits,
+    clock: Clock,
+    counts: Counts,
+    rows: Rows,
+}
+
+struct Clock(WallClock);
+
+impl Records {
+    /// Opens what `backing` holds under `prefix`, and starts its writer as a task of `tasks`.
+    ///
+    /// Counts of what is on disk are made in the background; until then the limits see only what came since.
+    pub fn open(
+        local: PeerId,
+        limits: RecordLimits,
+        backing: Arc<dyn Backing>,
+        prefix: &'static [u8],
+        clock: WallClock,
+        tasks: &Tasks,
+    ) -> Self {
+        let counts = Counts::default();
+        let queue = writer::start(Arc::clone(&backing), prefix, counts.clone(), Arc::clone(&clock), tasks);
+        let rows = Rows::new(backing, prefix, queue, limits.max_cached_rows);
+        Self { local, limits, clock: Clock(clock), counts, rows }
+    }
+
+    fn check_room(&self, provider: &PeerId, now_s: u64) -> Result<()> {
+        let (total, of_peer, own) = self.counts.of(provider, &self.local, now_s);
+        let is_own = *provider == self.local;
+        let others = total - own;
+        let is_full = if is_own {
+            own >= self.limits.max_count
+        } else {
+            others >= self.limits.max_count || of_peer >= self.limits.max_per_peer
+        };
+        if is_full { Err(Error::MaxProvidedKeys) } else { Ok(()) }
+    }
+}
+
+impl RecordStore for Records {
+    type RecordsIter<'a> = std::iter::Empty<Cow<'a, Record>>;
+    type ProvidedIter<'a> = std::iter::Empty<Cow<'a, ProviderRecord>>;
+
+    /// None: values are not kept.
+    fn get(&self, _key: &RecordKey) -> Option<Cow<'_, Record>> {
+        None
+    }
+
+    /// Refused: values are not kept.
+    fn put(&mut self, _record: Record) -> Result<()> {
+        Err(Error::MaxRecords)
+    }
+
+    fn remove(&mut self, _key: &RecordKey) {}
+
+    /// None: values are not kept.
+    fn records(&self) -> Self::RecordsIter<'_> {
+        std::iter::empty()
+    }
+
+    fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
+        let now_s = self.clock.now_s();
+        let key = record.key.as_ref();
+        let mut row = self.rows.get(key).map_or_else(Vec::new, Cow::into_owned);
+        let mut refreshed = None;
+        row.retain(|entry| {
+            if entry.peer == record.provider {
+                refreshed = Some(entry.expires_s);
+            }
+            entry.peer != record.provider && entry.expires_s > now_s
+        });
+        if refreshed.is_none() {
+            self.check_room(&record.provider, now_s)?;
+            if row.len() >= self.limits.max_per_key {
+                return Err(Error::MaxProvidedKeys);
+            }
+        }
+        let expires_s = now_s + RECORD_TTL.as_secs();
+        row.push(Entry { peer: record.provider, expires_s, addrs: record.addresses });
+        self.rows.put(key, row).map_err(|rows::Full| Error::MaxProvidedKeys)?;
+        if let Some(expires_s) = refreshed {
+            self.counts.remove(&record.provider, expires_s);
+        }
+        self.counts.add(record.provider, expires_s);
+        Ok(())
+    }
+
+    /// The valid records of a key, latest first.
+    fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
+        let now_s = self.clock.now_s();
+        let row = self.rows.get(key.as_ref()).unwrap_or_default();
+        let valid = row.iter().rev().filter(|entry| entry.expires_s > now_s);
+        valid
+            .map(|entry| ProviderRecord {
+                key: key.clone(),
+                provider: entry.peer,
+                // Expired ones were left out just now; the monotonic clock knows nothing of records from disk.
+                expires: None,
+                addresses: entry.addrs.clone(),
+            })
+            .collect()
+    }
+
+    /// None: announcing again is not Kademlia's business here.
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        std::iter::empty()
+    }
+
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) {
+        let Some(row) = self.rows.get(key.as_ref()) else { return };
+        let Some(entry) = row.iter().find(|entry| entry.peer == *provider) else { return };
+        let expires_s = entry.expires_s;
+        let rest = row.iter().filter(|entry| entry.peer != *provider).cloned().collect();
+        if self.rows.put(key.as_ref(), rest).is_ok() {
+            self.counts.remove(provider, expires_s);
+        }
+    }
+}
+
+impl Clock {
+    fn now_s(&self) -> u64 {
+        unix_s((self.0)())
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Seconds since 1970; a clock before that counts as 1970.
+fn unix_s(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,79 @@
+//! What a user may tune, as plain values. Parts that do work are given to the builder instead.
+
+pub mod config;
+pub mod units;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+
+/// Everything that a node is built from besides its parts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Folder of the repo; the database is in `store` below it.
+    pub repo: PathBuf,
+    /// Key of the peer ID.
+    pub identity: Keypair,
+    /// Blocks, pins and records on disk.
+    pub store: StoreSettings,
+    /// Listeners, peers and transports. `None` for a node that never touches the network.
+    pub swarm: Option<SwarmSettings>,
+    /// Longest wait for a single block from the network before a request fails with [`crate::Kind::Timeout`].
+    pub block_timeout: Duration,
+}
+
+/// Settings of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Most bytes that block contents may take, `None` for the disk less a reserve.
+    pub max_bytes: Option<u64>,
+    /// Memory for RocksDB's memtables and block cache together, in bytes.
+    pub memory_bytes: usize,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { max_bytes: None, memory_bytes: 192 * 1024 * 1024 }
+    }
+}
+
+/// Settings of the swarm.
+#[derive(Debug, Clone)]
+pub struct SwarmSettings {
+    /// Addresses to listen on.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses to announce in place of the listening ones; empty for those.
+    pub announce: Vec<Multiaddr>,
+    /// Peers to start from, each ending in `/p2p/…`.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Peers to stay connected to.
+    pub peering: Vec<(PeerId, Vec<Multiaddr>)>,
+    /// Find peers on the local network.
+    pub mdns: bool,
+    /// How the DHT takes part.
+    pub dht: DhtMode,
+    /// Protocol of the public DHT, `/ipfs/kad/1.0.0` but in tests.
+    pub dht_protocol: String,
+    /// Protocol of the LAN DHT, `/ipfs/lan/kad/1.0.0` but in tests.
+    pub lan_dht_protocol: String,
+    /// Serve blocks to others.
+    pub bitswap_server: bool,
+    /// Connections above which new inbound ones are refused.
+    pub max_connection_count: u32,
+    /// Agent version told to peers.
+    pub agent_version: String,
+}
+
+/// How a node takes part in the DHT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DhtMode {
+    /// Not at all.
+    Off,
+    /// Asks only.
+    Client,
+    /// Asks and answers.
+    Server,
+    /// A client until an external address is confirmed, then a server.
+    Auto,
+}

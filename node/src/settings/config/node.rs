@@ -1,0 +1,194 @@
+//! The keys that the node itself reads.
+
+use std::path::Path;
+use std::str::FromStr as _;
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use serde::Deserialize;
+use tracing::warn;
+
+use super::{
+    BOOTSTRAP, Config, DEFAULT_BLOCK_TIMEOUT, DEFAULT_MAX_MEMORY_BYTES, decode_key, defaults, invalid,
+};
+use crate::error::Result;
+use crate::settings::units::{parse_duration, parse_size};
+use crate::settings::{DhtMode, Settings, StoreSettings, SwarmSettings};
+
+/// Share of the memory budget that the store gets: three eighths.
+const STORE_SHARE: (u64, u64) = (3, 8);
+
+impl Config {
+    /// What a node in `repo` is built from.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Invalid`], naming the key whose value is wrong.
+    pub fn to_settings(&self, repo: &Path) -> Result<Settings> {
+        let identity = self
+            .read_with("Identity.PrivKey", decode_key)?
+            .ok_or_else(|| invalid("Identity.PrivKey", "the private key is missing"))?;
+        let peer_id = identity.public().to_peer_id().to_string();
+        if self.read::<String>("Identity.PeerID")?.is_some_and(|stated| stated != peer_id) {
+            return Err(invalid("Identity.PeerID", format!("the private key belongs to {peer_id}")));
+        }
+        Ok(Settings {
+            repo: repo.to_owned(),
+            identity,
+            store: self.store()?,
+            swarm: Some(self.swarm()?),
+            block_timeout: self
+                .read_with("Bitswap.BlockTimeout", parse_duration)?
+                .unwrap_or(DEFAULT_BLOCK_TIMEOUT),
+        })
+    }
+
+    /// The peer ID, without a look at the private key.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Invalid`] when `Identity.PeerID` is missing or wrong.
+    pub fn peer_id(&self) -> Result<PeerId> {
+        self.read_with("Identity.PeerID", PeerId::from_str)?
+            .ok_or_else(|| invalid("Identity.PeerID", "the peer ID is missing"))
+    }
+
+    /// Peers to start from.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Invalid`] for an address that does not end in a peer ID.
+    pub fn bootstrap(&self) -> Result<Vec<Multiaddr>> {
+        let mut peers = Vec::new();
+        for text in self.read_list("Bootstrap", |text| Ok::<_, String>(text.to_owned()))? {
+            match text.as_str() {
+                "auto" => peers.extend(BOOTSTRAP.iter().map(|text| peer_address("Bootstrap", text))),
+                text => peers.push(peer_address("Bootstrap", text)),
+            }
+        }
+        peers.into_iter().collect()
+    }
+
+    fn store(&self) -> Result<StoreSettings> {
+        let memory_bytes = self.read_size("Resources.MaxMemory")?.unwrap_or(DEFAULT_MAX_MEMORY_BYTES);
+        let (share, of) = STORE_SHARE;
+        Ok(StoreSettings {
+            max_bytes: self.read_size("Datastore.StorageMax")?,
+            memory_bytes: usize::try_from(memory_bytes / of * share)
+                .map_err(|error| invalid("Resources.MaxMemory", error))?,
+        })
+    }
+
+    fn swarm(&self) -> Result<SwarmSettings> {
+        let protocol = |key, default: &str| {
+            self.read_with(key, |text| {
+                if text.starts_with('/') {
+                    Ok(text.to_owned())
+                } else {
+                    Err("a protocol starts with a slash")
+                }
+            })
+            .map(|protocol| protocol.unwrap_or_else(|| default.to_owned()))
+        };
+        let max_connection_count =
+            self.read::<u32>("Swarm.ConnMgr.HighWater")?.unwrap_or(defaults::MAX_CONNECTION_COUNT);
+        Ok(SwarmSettings {
+            listen: self.listen()?,
+            announce: self.read_list("Addresses.Announce", Multiaddr::from_str)?,
+            bootstrap: self.bootstrap()?,
+            peering: self.peering()?,
+            mdns: self.read("Discovery.MDNS.Enabled")?.unwrap_or(true),
+            dht: self.read_with("Routing.Type", dht_mode)?.unwrap_or(DhtMode::Auto),
+            dht_protocol: protocol("Routing.DHTProtocol", "/ipfs/kad/1.0.0")?,
+            lan_dht_protocol: protocol("Routing.LanDHTProtocol", "/ipfs/lan/kad/1.0.0")?,
+            bitswap_server: self.read("Bitswap.ServerEnabled")?.unwrap_or(true),
+            max_connection_count,
+            agent_version: self.agent_version()?,
+        })
+    }
+
+    fn agent_version(&self) -> Result<String> {
+        let own = concat!("cairn/", env!("CARGO_PKG_VERSION"));
+        let suffix = self.read::<String>("Version.AgentSuffix")?.filter(|suffix| !suffix.is_empty());
+        Ok(suffix.map_or_else(|| own.to_owned(), |suffix| format!("{own}/{suffix}")))
+    }
+
+    /// Addresses of transports that this program lacks are left out, so that a Kubo configuration works.
+    fn listen(&self) -> Result<Vec<Multiaddr>> {
+        let key = "Addresses.Swarm";
+        if self.get(key).is_none_or(serde_json::Value::is_null) {
+            return defaults::SWARM
+                .iter()
+                .map(|text| text.parse().map_err(|error| invalid(key, error)))
+                .collect();
+        }
+        let mut addresses = self.read_list(key, Multiaddr::from_str)?;
+        addresses.retain(|address| {
+            let supported = is_supported(address);
+            if !supported {
+                warn!(%address, "not listening there: no such transport");
+            }
+            supported
+        });
+        Ok(addresses)
+    }
+
+    fn peering(&self) -> Result<Vec<(PeerId, Vec<Multiaddr>)>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Peer {
+            #[serde(rename = "ID")]
+            id: String,
+            #[serde(default)]
+            addrs: Option<Vec<String>>,
+        }
+        let key = "Peering.Peers";
+        let peers = self.read::<Vec<Peer>>(key)?.unwrap_or_default();
+        peers
+            .into_iter()
+            .map(|peer| {
+                let id = PeerId::from_str(&peer.id).map_err(|error| invalid(key, error))?;
+                let addrs = peer.addrs.unwrap_or_default();
+                let addrs = addrs.iter().map(|text| text.parse().map_err(|error| invalid(key, error)));
+                Ok((id, addrs.collect::<Result<_>>()?))
+            })
+            .collect()
+    }
+
+    /// A size as a text with a unit or as a number of bytes.
+    pub(super) fn read_size(&self, key: &str) -> Result<Option<u64>> {
+        match self.get(key) {
+            Some(serde_json::Value::Number(_)) => self.read(key),
+            _ => self.read_with(key, parse_size),
+        }
+    }
+}
+
+/// Source of the names: Kubo `docs/config.md`, `Routing.Type`.
+fn dht_mode(name: &str) -> Result<DhtMode, String> {
+    match name {
+        "auto" | "dht" => Ok(DhtMode::Auto),
+        "autoclient" | "dhtclient" => Ok(DhtMode::Client),
+        "dhtserver" => Ok(DhtMode::Server),
+        "none" => Ok(DhtMode::Off),
+        other => Err(format!(
+            "no such routing: {other:?}; there are auto, autoclient, dht, dhtclient, dhtserver, none"
+        )),
+    }
+}
+
+fn is_supported(address: &Multiaddr) -> bool {
+    use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, P2p, QuicV1, Tcp, Udp};
+    let mut parts = address.iter();
+    let host = matches!(parts.next(), Some(Ip4(_) | Ip6(_) | Dns(_) | Dns4(_) | Dns6(_)));
+    let transport = match parts.next() {
+        Some(Tcp(_)) => true,
+        Some(Udp(_)) => matches!(parts.next(), Some(QuicV1)),
+        _ => false,
+    };
+    host && transport && parts.all(|part| matches!(part, P2p(_)))
+}
+
+fn peer_address(key: &str, text: &str) -> Result<Multiaddr> {
+    let address: Multiaddr = text.parse().map_err(|error| invalid(key, format!("{error}: {text:?}")))?;
+    if !matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        return Err(invalid(key, format!("the address does not end in /p2p/ and a peer ID: {text:?}")));
+    }
+    Ok(address)
+}

@@ -1,0 +1,384 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cairn_proto::unixfs::import::{ImportOptions, Profile as ImportProfile};
+use serde_json::json;
+
+use super::profile::{PROFILES, Profile};
+use super::*;
+use crate::settings::DhtMode;
+
+/// A configuration that reaches nobody.
+fn config() -> Config {
+    let mut config = Config::new(&Keypair::generate_ed25519());
+    config.apply(Profile::Test).unwrap();
+    config
+}
+
+fn with(key: &str, value: Value) -> Config {
+    let mut config = config();
+    config.set(key, value).unwrap();
+    config
+}
+
+fn swarm(config: &Config) -> crate::settings::SwarmSettings {
+    config.to_settings(Path::new("/repo")).unwrap().swarm.unwrap()
+}
+
+#[test]
+fn a_fresh_configuration_reads_and_has_the_documented_ports() {
+    let config = Config::new(&Keypair::generate_ed25519());
+    config.check().unwrap();
+    let ports: Vec<_> = swarm(&config).listen.iter().map(ToString::to_string).collect();
+    assert!(ports.iter().all(|address| address.contains("/4001")), "{ports:?}");
+    assert_eq!(config.rpc().unwrap().listen[0].to_string(), "/ip4/127.0.0.1/tcp/5001");
+    assert_eq!(config.gateway().unwrap().listen[0].to_string(), "/ip4/127.0.0.1/tcp/8080");
+    assert_eq!(config.gateway().unwrap().listen_tls[0].to_string(), "/ip4/127.0.0.1/tcp/8443");
+    assert_eq!(swarm(&config).bootstrap.len(), BOOTSTRAP.len());
+}
+
+#[test]
+fn an_empty_document_with_an_identity_means_the_defaults_but_no_bootstrap() {
+    let fresh = Config::new(&Keypair::generate_ed25519());
+    let mut bare = Config::parse("{}").unwrap();
+    bare.replace(Config::parse("{}").unwrap());
+    bare.document.insert("Identity".into(), fresh.document["Identity"].clone());
+    bare.check().unwrap();
+    assert_eq!(swarm(&bare).listen, swarm(&fresh).listen);
+    assert!(swarm(&bare).bootstrap.is_empty());
+}
+
+#[test]
+fn the_file_survives_a_round_trip_with_unknown_keys_in_place() {
+    let repo = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.set("Experimental.SomethingNew", json!({ "a": [1, 2.5, null] })).unwrap();
+    config.save(repo.path()).unwrap();
+    assert_eq!(Config::load(repo.path()).unwrap(), config);
+    assert_eq!(fs::read_dir(repo.path()).unwrap().count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_can_read_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let repo = tempfile::tempdir().unwrap();
+    config().save(repo.path()).unwrap();
+    let mode = fs::metadata(repo.path().join(FILE_NAME)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_missing_repo_says_how_to_make_one() {
+    let repo = tempfile::tempdir().unwrap();
+    for error in [
+        Config::load(repo.path()).unwrap_err(),
+        Config::edit(&repo.path().join("none"), |_| Ok(())).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), Kind::NotFound);
+        assert!(error.to_string().contains("cairn init"), "{error}");
+    }
+}
+
+#[test]
+fn edits_at_the_same_time_all_arrive() {
+    let repo = tempfile::tempdir().unwrap();
+    config().save(repo.path()).unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let repo = repo.path();
+            scope.spawn(move || {
+                Config::edit(repo, |config| config.set(&format!("Mine.K{n}"), json!(n))).unwrap()
+            });
+        }
+    });
+    let config = Config::load(repo.path()).unwrap();
+    assert_eq!(config.get("Mine").unwrap().as_object().unwrap().len(), 16);
+}
+
+#[test]
+fn an_edit_that_makes_the_configuration_invalid_leaves_the_file_alone() {
+    let repo = tempfile::tempdir().unwrap();
+    config().save(repo.path()).unwrap();
+    let before = fs::read(repo.path().join(FILE_NAME)).unwrap();
+    let error =
+        Config::edit(repo.path(), |config| config.set("Routing.Type", json!("sideways"))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert_eq!(fs::read(repo.path().join(FILE_NAME)).unwrap(), before);
+}
+
+#[test]
+fn each_wrong_value_is_an_error_that_names_its_key() {
+    for (key, value) in [
+        ("Addresses.Swarm", json!(["/ip4/1.2.3.4/nonsense/1"])),
+        ("Addresses.API", json!(5001)),
+        ("Addresses.Gateway", json!("localhost:8080")),
+        ("Addresses.GatewayTLS", json!(["x"])),
+        ("Addresses.Announce", json!("x")),
+        ("API.AllowedHosts", json!("x")),
+        ("API.HTTPHeaders", json!({ "Access-Control-Allow-Origin": "x" })),
+        ("API.Authorizations", json!({ "a": { "AuthSecret": "odd:x" } })),
+        ("Bitswap.BlockTimeout", json!("5 minutes")),
+        ("Bitswap.ServerEnabled", json!("yes")),
+        ("Bootstrap", json!(["/ip4/127.0.0.1/tcp/4001"])),
+        ("Datastore.StorageMax", json!("lots")),
+        ("Discovery.MDNS.Enabled", json!(1)),
+        ("Gateway.MaxConcurrentRequests", json!("x")),
+        ("Gateway.NoFetch", json!("x")),
+        ("Gateway.PublicGateways", json!({ "a": 1 })),
+        ("Gateway.RetrievalTimeout", json!("x")),
+        ("Gateway.TLS.Certificate", json!("/cert.pem")),
+        ("Gateway.TLS.Key", json!("/key.pem")),
+        ("Import.CidVersion", json!(2)),
+        ("Import.HashFunction", json!("md4")),
+        ("Import.UnixFSChunker", json!("size-0")),
+        ("Import.UnixFSDAGLayout", json!("sideways")),
+        ("Import.UnixFSDirectoryMaxLinks", json!(-1)),
+        ("Import.UnixFSFileMaxLinks", json!(1)),
+        ("Import.UnixFSHAMTDirectoryMaxFanout", json!(100)),
+        ("Import.UnixFSHAMTDirectorySizeEstimation", json!("x")),
+        ("Import.UnixFSHAMTDirectorySizeThreshold", json!("x")),
+        ("Import.UnixFSRawLeaves", json!("x")),
+        ("Peering.Peers", json!([{ "ID": "x" }])),
+        ("Resources.MaxMemory", json!(-1)),
+        ("Routing.DHTProtocol", json!("x")),
+        ("Routing.LanDHTProtocol", json!("x")),
+        ("Routing.Type", json!("custom")),
+        ("Swarm.ConnMgr.HighWater", json!("x")),
+        ("Version.AgentSuffix", json!(1)),
+    ] {
+        let error = with(key, value).check().expect_err(key);
+        assert_eq!(error.kind(), Kind::Invalid, "{key}");
+        let named = match key {
+            "Gateway.TLS.Certificate" => "Gateway.TLS.Key",
+            "Gateway.TLS.Key" => "Gateway.TLS.Certificate",
+            "Import.UnixFSFileMaxLinks" | "Import.UnixFSHAMTDirectoryMaxFanout" => "Import",
+            key => key,
+        };
+        assert!(error.to_string().contains(named), "{key}: {error}");
+    }
+}
+
+#[test]
+fn a_value_is_reached_by_its_dotted_key() {
+    let config = with("Swarm.ConnMgr.HighWater", json!(7));
+    assert_eq!(config.get("Swarm.ConnMgr.HighWater"), Some(&json!(7)));
+    assert_eq!(config.get("Swarm.Nothing.Here"), None);
+    assert_eq!(config.get(""), None);
+}
+
+#[test]
+fn setting_below_a_value_that_is_no_object_or_at_an_empty_key_is_refused() {
+    let mut config = config();
+    for key in ["Bootstrap.First", "", "A..B", "."] {
+        assert_eq!(config.set(key, json!(1)).unwrap_err().kind(), Kind::Invalid, "{key}");
+    }
+}
+
+#[test]
+fn the_private_key_can_be_neither_shown_nor_set_nor_replaced() {
+    let mut config = config();
+    let key = config.get("Identity.PrivKey").unwrap().as_str().unwrap().to_owned();
+    assert!(!config.public().to_string().contains(&key));
+    assert!(!format!("{config:?}").contains(&key));
+    assert!(config.set("Identity.PrivKey", json!("x")).is_err());
+    assert!(config.set("Identity", json!({})).is_err());
+
+    let shown = config.public().to_string();
+    config.replace(Config::parse(&shown).unwrap());
+    assert_eq!(config.get("Identity.PrivKey").unwrap().as_str(), Some(key.as_str()));
+    let other = Config::new(&Keypair::generate_ed25519());
+    config.replace(other);
+    assert_eq!(config.get("Identity.PrivKey").unwrap().as_str(), Some(key.as_str()));
+}
+
+#[test]
+fn secrets_of_callers_are_hidden_and_survive_a_replace_by_what_was_shown() {
+    let mut config = with(
+        "API.Authorizations",
+        json!({ "Ann": { "AuthSecret": "bearer:hush", "AllowedPaths": ["/api/v0"] } }),
+    );
+    let shown = config.public().to_string();
+    assert!(!shown.contains("hush") && shown.contains("AllowedPaths"));
+    config.replace(Config::parse(&shown).unwrap());
+    assert_eq!(config.rpc().unwrap().authorizations[0].header, "Bearer hush");
+    assert!(config.set("API.Authorizations.Ann.AuthSecret", json!("x")).is_err());
+}
+
+#[test]
+fn an_error_never_repeats_a_secret() {
+    let mut config = config();
+    config.put("Identity.PrivKey", json!("c2VjcmV0IGJ1dCBubyBrZXk=")).unwrap();
+    let error = config.check().unwrap_err().to_string();
+    assert!(error.contains("Identity.PrivKey") && !error.contains("c2Vj"), "{error}");
+}
+
+#[test]
+fn a_peer_id_that_is_not_that_of_the_key_is_refused() {
+    let mut config = config();
+    config.put("Identity.PeerID", json!("12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8")).unwrap();
+    assert!(config.check().unwrap_err().to_string().contains("Identity.PeerID"));
+}
+
+#[test]
+fn overrides_are_json_or_plain_text_and_leave_the_original_alone() {
+    let config = config();
+    let changed = config
+        .with_overrides([
+            ("Swarm__ConnMgr__HighWater", "12"),
+            ("Routing__Type", "none"),
+            ("Bootstrap", r#"["auto"]"#),
+            ("Discovery__MDNS__Enabled", "true"),
+        ])
+        .unwrap();
+    let swarm = swarm(&changed);
+    assert_eq!((swarm.max_connection_count, swarm.dht, swarm.mdns), (12, DhtMode::Off, true));
+    assert_eq!(swarm.bootstrap.len(), BOOTSTRAP.len());
+    assert_ne!(config, changed);
+    assert!(config.with_overrides([("A____B", "1")]).is_err());
+}
+
+#[test]
+fn keys_of_the_node_matter() {
+    let peer = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8";
+    let id = peer.rsplit_once('/').unwrap().1;
+    let read = |key, value| swarm(&with(key, value));
+    assert_eq!(read("Addresses.Swarm", json!(["/ip4/127.0.0.1/tcp/7"])).listen.len(), 1);
+    assert_eq!(read("Addresses.Announce", json!(["/ip4/1.2.3.4/tcp/7"])).announce.len(), 1);
+    assert_eq!(read("Bootstrap", json!([peer])).bootstrap[0].to_string(), peer);
+    assert_eq!(
+        read("Peering.Peers", json!([{ "ID": id, "Addrs": ["/ip4/127.0.0.1/tcp/9"] }])).peering[0].1.len(),
+        1
+    );
+    assert!(read("Discovery.MDNS.Enabled", json!(true)).mdns);
+    assert_eq!(read("Routing.Type", json!("dhtserver")).dht, DhtMode::Server);
+    assert_eq!(read("Routing.DHTProtocol", json!("/mine/kad")).dht_protocol, "/mine/kad");
+    assert_eq!(read("Routing.LanDHTProtocol", json!("/mine/lan")).lan_dht_protocol, "/mine/lan");
+    assert!(!read("Bitswap.ServerEnabled", json!(false)).bitswap_server);
+    assert_eq!(read("Swarm.ConnMgr.HighWater", json!(5)).max_connection_count, 5);
+    assert!(read("Version.AgentSuffix", json!("docker")).agent_version.ends_with("/docker"));
+
+    let settings = |key, value| with(key, value).to_settings(Path::new("/repo")).unwrap();
+    assert_eq!(settings("Datastore.StorageMax", json!("10GB")).store.max_bytes, Some(10_000_000_000));
+    assert_eq!(settings("Resources.MaxMemory", json!("800MB")).store.memory_bytes, 300_000_000);
+    assert_eq!(settings("Bitswap.BlockTimeout", json!("1m30s")).block_timeout, Duration::from_secs(90));
+}
+
+#[test]
+fn listeners_of_transports_that_are_missing_here_are_left_out() {
+    // Source of the list: the default of Kubo 0.43.
+    let config = with(
+        "Addresses.Swarm",
+        json!([
+            "/ip4/0.0.0.0/tcp/4001",
+            "/ip4/0.0.0.0/udp/4001/webrtc-direct",
+            "/ip4/0.0.0.0/udp/4001/quic-v1",
+            "/ip4/0.0.0.0/udp/4001/quic-v1/webtransport",
+        ]),
+    );
+    assert_eq!(swarm(&config).listen.len(), 2);
+}
+
+#[test]
+fn keys_of_the_servers_matter() {
+    let rpc = |key, value| with(key, value).rpc().unwrap();
+    assert_eq!(rpc("Addresses.API", json!(["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"])).listen.len(), 2);
+    assert!(rpc("Addresses.API", json!(null)).listen.is_empty());
+    let headers = json!({ "Access-Control-Allow-Origin": ["https://example.com"] });
+    assert_eq!(rpc("API.HTTPHeaders", headers).allowed_origins, ["https://example.com"]);
+    assert_eq!(rpc("API.AllowedHosts", json!(["cairn"])).allowed_hosts, ["cairn"]);
+
+    let gateway = |key, value| with(key, value).gateway().unwrap();
+    assert!(gateway("Addresses.Gateway", json!([])).listen.is_empty());
+    assert!(gateway("Addresses.GatewayTLS", json!("")).listen_tls.is_empty());
+    assert_eq!(gateway("Gateway.NoFetch", json!(true)).no_fetch, Some(true));
+    assert_eq!(gateway("Gateway.NoFetch", json!(null)).no_fetch, None);
+    assert_eq!(
+        gateway("Gateway.RetrievalTimeout", json!("5s")).retrieval_timeout,
+        Some(Duration::from_secs(5))
+    );
+    assert_eq!(gateway("Gateway.MaxConcurrentRequests", json!(7)).max_requests, Some(7));
+    let hosts = json!({ "Dweb.Example": { "UseSubdomains": true, "Paths": ["/ipfs"] }, "path.example": {} });
+    assert_eq!(gateway("Gateway.PublicGateways", hosts).subdomain_hosts, ["localhost", "dweb.example"]);
+    assert!(gateway("Gateway.PublicGateways", json!({ "localhost": null })).subdomain_hosts.is_empty());
+    assert!(gateway("Gateway.TLS", json!({ "Certificate": "a", "Key": "b" })).certificate.is_some());
+}
+
+#[test]
+fn secrets_become_the_headers_that_kubo_makes_of_them() {
+    // Source: Kubo `config/api_test.go`.
+    for (secret, header) in [
+        ("someToken", "Bearer someToken"),
+        ("bearer:someToken", "Bearer someToken"),
+        ("basic:user:pass", "Basic dXNlcjpwYXNz"),
+        ("basic:dXNlcjpwYXNz", "Basic dXNlcjpwYXNz"),
+    ] {
+        assert_eq!(http::authorization_header(secret).unwrap(), header);
+    }
+    assert!(http::authorization_header("").is_err());
+    assert!(http::authorization_header("unknown:x").is_err());
+}
+
+#[test]
+fn import_profiles_set_what_ipip_499_says_and_keys_matter_one_by_one() {
+    let mut config = config();
+    let default = config.import().unwrap();
+    assert_eq!(default, ImportOptions::from_profile(ImportProfile::UnixfsV1_2025));
+    for (name, profile) in [
+        ("unixfs-v0-2015", ImportProfile::UnixfsV0_2015),
+        ("unixfs-v1-2025", ImportProfile::UnixfsV1_2025),
+        ("legacy-cid-v0", ImportProfile::UnixfsV0_2015),
+    ] {
+        config.apply(name.parse().unwrap()).unwrap();
+        assert_eq!(config.import().unwrap(), ImportOptions::from_profile(profile), "{name}");
+    }
+
+    let read = |key, value| with(key, value).import().unwrap();
+    assert!(!read("Import.CidVersion", json!(0)).raw_leaves);
+    assert!(!read("Import.UnixFSRawLeaves", json!(false)).raw_leaves);
+    assert_eq!(read("Import.UnixFSChunker", json!("size-1000")).chunker.chunk_bytes(), 1000);
+    assert_ne!(read("Import.HashFunction", json!("blake3")).hash, default.hash);
+    assert_eq!(read("Import.UnixFSFileMaxLinks", json!(7)).max_file_links, 7);
+    assert_eq!(read("Import.UnixFSDirectoryMaxLinks", json!(9)).max_directory_links, 9);
+    assert_eq!(read("Import.UnixFSHAMTDirectoryMaxFanout", json!(8)).hamt_fanout, 8);
+    assert_eq!(read("Import.UnixFSHAMTDirectorySizeThreshold", json!("1KiB")).hamt_threshold_bytes, 1024);
+}
+
+#[test]
+fn the_test_profile_reaches_nobody_and_default_networking_reverses_it() {
+    let test = config();
+    let settings = swarm(&test);
+    assert!(settings.bootstrap.is_empty() && !settings.mdns);
+    for address in
+        settings.listen.iter().chain(&test.rpc().unwrap().listen).chain(&test.gateway().unwrap().listen_tls)
+    {
+        let text = address.to_string();
+        assert!(text.starts_with("/ip4/127.0.0.1/") && text.contains("/0"), "{text}");
+    }
+    let mut back = test.clone();
+    back.apply(Profile::DefaultNetworking).unwrap();
+    assert_eq!(back.get("Addresses"), Config::new(&Keypair::generate_ed25519()).get("Addresses"));
+    assert!(swarm(&back).mdns);
+}
+
+#[test]
+fn the_server_profile_filters_private_ranges_once_and_local_discovery_takes_them_out_again() {
+    let mut config = with("Swarm.AddrFilters", json!(["/ip4/8.8.8.0/ipcidr/24"]));
+    config.apply(Profile::Server).unwrap();
+    config.apply(Profile::Server).unwrap();
+    let filters: Vec<String> = config.read("Swarm.AddrFilters").unwrap().unwrap();
+    assert!(filters.contains(&"/ip4/10.0.0.0/ipcidr/8".to_owned()));
+    assert_eq!(filters.len(), filters.iter().collect::<BTreeSet<_>>().len());
+    config.apply(Profile::LocalDiscovery).unwrap();
+    assert_eq!(config.get("Swarm.AddrFilters"), Some(&json!(["/ip4/8.8.8.0/ipcidr/24"])));
+}
+
+#[test]
+fn every_profile_leaves_a_valid_configuration() {
+    for (name, profile) in PROFILES {
+        let mut config = config();
+        config.apply(profile).unwrap();
+        config.check().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    assert!("nonsense".parse::<Profile>().unwrap_err().to_string().contains("unixfs-v1-2025"));
+}

@@ -1,0 +1,140 @@
+//! Plain rows for other parts of the node, and listings that hold one page in memory.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::database::{Batch, Row};
+use super::layout::cf;
+use crate::error::Result;
+
+/// Rows of one page.
+const PAGE_ROWS: usize = 1024;
+
+/// A column family whose rows mean nothing to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// DHT values and providers.
+    Records,
+    /// What is announced, and when.
+    Provide,
+    /// Keys and names.
+    Names,
+    /// The root of the files API and its history.
+    Files,
+}
+
+impl Table {
+    fn family(self) -> &'static str {
+        match self {
+            Self::Records => cf::RECORDS,
+            Self::Provide => cf::PROVIDE,
+            Self::Names => cf::NAMES,
+            Self::Files => cf::FILES,
+        }
+    }
+}
+
+/// The rows of one [`Table`]. Every call blocks its thread.
+///
+/// Nothing else depends on these rows, so they do not pass through the committer.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    shared: Arc<Shared>,
+    table: Table,
+}
+
+/// Changes to the rows of one table, written together or not at all: `None` removes a row.
+pub type RowBatch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+impl Rows {
+    pub(crate) fn new(shared: Arc<Shared>, table: Table) -> Self {
+        Self { shared, table }
+    }
+
+    /// Value of a row.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.shared.db.get(self.table.family(), key)?.map(|row| row.to_vec()))
+    }
+
+    /// Writes a row. It survives the end of the process at once, and a power cut after the next durable write.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.change(|batch, family| batch.put(family, key, value))
+    }
+
+    /// Removes a row, as durably as [`Self::put`].
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        self.change(|batch, family| batch.delete(family, key))
+    }
+
+    /// Writes several rows together, as durably as [`Self::put`].
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn write(&self, rows: RowBatch) -> Result<()> {
+        self.change(|batch, family| {
+            for (key, value) in rows {
+                match value {
+                    Some(value) => batch.put(family, key, value),
+                    None => batch.delete(family, key),
+                }
+            }
+        })
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn sync(&self) -> Result<()> {
+        self.shared.check_writable()?;
+        self.shared.db.sync_log().inspect_err(|error| self.shared.fail(error))
+    }
+
+    /// Rows whose key starts with `prefix`, in order. Rows that come or go meanwhile may be in it or not.
+    pub fn iter(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Row>> + Send + use<> {
+        paged(Arc::clone(&self.shared), self.table.family(), prefix.to_vec())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Batch<'_>, &'static str)) -> Result<()> {
+        self.shared.check_writable()?;
+        let mut batch = self.shared.db.batch();
+        change(&mut batch, self.table.family());
+        self.shared.db.write(batch).inspect_err(|error| self.shared.fail(error))
+    }
+}
+
+/// Rows with a prefix, read page by page; ends after the first failure.
+pub(crate) fn paged(
+    shared: Arc<Shared>,
+    family: &'static str,
+    prefix: Vec<u8>,
+) -> impl Iterator<Item = Result<Row>> + Send + use<> {
+    let mut page = Vec::new().into_iter();
+    let mut last: Option<Box<[u8]>> = None;
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if page.len() == 0 && !ended {
+            match shared.db.page(family, &prefix, last.as_deref(), PAGE_ROWS) {
+                Ok(rows) => {
+                    ended = rows.len() < PAGE_ROWS;
+                    last = rows.last().map(|(key, _)| key.clone());
+                    page = rows.into_iter();
+                }
+                Err(error) => {
+                    ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        page.next().map(Ok)
+    })
+}

@@ -1,0 +1,272 @@
+//! What readers and the committer share: the database, what is pending, leases, marks and counters.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use cairn_proto::cid::Multihash;
+
+use super::bad_row;
+use super::database::Database;
+use super::graph::Work;
+use super::layout::{self, BlockId, DagNode, Entry, NO_BLOCK, StoreStat, cf, meta};
+use super::lease::{Lease, LeaseNumber, LeaseTable};
+use super::pending::Pending;
+use crate::error::{Error, Kind, Result};
+use crate::settings::StoreSettings;
+
+/// Disk that is left free, so that the database can finish what it has accepted and a collection can run.
+pub(super) const RESERVE_BYTES: u64 = 128 << 20;
+
+/// What readers and the committer share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) db: Database,
+    pub(super) dir: PathBuf,
+    pub(super) max_bytes: Option<u64>,
+    pub(super) pending: Pending,
+    pub(super) leases: Arc<LeaseTable>,
+    pub(super) next_id: AtomicU64,
+    pub(super) next_work: AtomicU64,
+    pub(super) stat: Mutex<StoreStat>,
+    /// Nodes that live walks have opened, see `graph::Chunk::open`.
+    pub(super) open: Mutex<HashMap<Work, HashSet<DagNode>>>,
+    /// Why nothing is written any more.
+    pub(super) failed: OnceLock<(Kind, String)>,
+    pub(super) damaged_count: AtomicU64,
+}
+
+/// A walk or a release that is under way.
+#[derive(Debug)]
+pub(crate) struct WorkGuard {
+    shared: Arc<Shared>,
+    work: Work,
+}
+
+impl WorkGuard {
+    pub(crate) fn work(&self) -> Work {
+        self.work
+    }
+
+    /// The walk has failed: it holds its nodes open no longer.
+    pub(crate) fn close_nodes(&self) {
+        self.shared.open_nodes(self.work, Vec::new());
+    }
+}
+
+impl Drop for WorkGuard {
+    fn drop(&mut self) {
+        self.shared.end_work(self.work);
+    }
+}
+
+impl Shared {
+    /// Reads the marks, and drops payload that no index row came for.
+    pub(super) fn recover(db: Database, dir: &Path, settings: &StoreSettings) -> Result<Self> {
+        let mark = read_number(&db, meta::MARK)?.max(NO_BLOCK + 1);
+        let stat = match db.get(cf::META, meta::COUNTERS)? {
+            Some(row) => StoreStat::decode(&row).ok_or_else(bad_row)?,
+            None => StoreStat::default(),
+        };
+        let next_id = drop_unindexed(&db, mark)?;
+        let last_work = db.page(cf::META, meta::RELEASE, None, usize::MAX)?;
+        let last_work = last_work.last().and_then(|(key, _)| layout::number_of(meta::RELEASE, key));
+        Ok(Self {
+            db,
+            dir: dir.to_path_buf(),
+            max_bytes: settings.max_bytes,
+            pending: Pending::default(),
+            leases: Arc::default(),
+            next_id: AtomicU64::new(next_id),
+            next_work: AtomicU64::new(last_work.map_or(1, |work| work + 1)),
+            stat: Mutex::new(stat),
+            open: Mutex::default(),
+            failed: OnceLock::new(),
+            damaged_count: AtomicU64::new(0),
+        })
+    }
+
+    /// Entry of a block that is here.
+    pub(super) fn entry(&self, key: &[u8]) -> Result<Option<Entry>> {
+        if let Some(row) = self.pending.get(key) {
+            return Ok(Some(row.entry()));
+        }
+        Ok(self.entries(&[key])?.pop().flatten().filter(|entry| !entry.damaged))
+    }
+
+    /// Rows of the index, those of damaged blocks included, pending ones not.
+    pub(super) fn entries<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Entry>>> {
+        let rows = self.db.get_many(cf::INDEX, keys)?;
+        rows.into_iter()
+            .map(|row| row.map(|row| Entry::decode(&row).ok_or_else(bad_row)).transpose())
+            .collect()
+    }
+
+    pub(super) fn read_payload(&self, entry: &Entry, key: &[u8]) -> Result<Option<Bytes>> {
+        let row = self.db.get(cf::PAYLOAD, &layout::payload_key(entry.id, key))?;
+        Ok(row.map(|row| Bytes::copy_from_slice(&row)))
+    }
+
+    /// Ids and lengths of blocks, put under a lease; `None` for those that are not here.
+    pub(crate) fn claim(
+        &self,
+        multihashes: &[Multihash],
+        lease: LeaseNumber,
+    ) -> Result<Vec<Option<(BlockId, u32)>>> {
+        let keys: Vec<_> = multihashes.iter().map(Multihash::to_bytes).collect();
+        let mut found = self.entries(&keys)?;
+        for (entry, key) in found.iter_mut().zip(&keys) {
+            if entry.is_none_or(|entry| entry.damaged) {
+                // A group may have been written between the two look-ups.
+                *entry = self.entry(key)?;
+            }
+        }
+        let ids = found.iter().flatten().map(|entry| entry.id);
+        let mut held = self.leases.touch(lease, ids).into_iter();
+        let mut claim = |entry: Entry| held.next().unwrap_or(false).then_some((entry.id, entry.len_bytes));
+        Ok(found.into_iter().map(|entry| entry.and_then(&mut claim)).collect())
+    }
+
+    /// Multihash of a stored block.
+    pub(crate) fn multihash_of(&self, id: BlockId) -> Result<Option<Multihash>> {
+        let Some(row) = self.db.get(cf::IDS, &id.to_be_bytes())? else { return Ok(None) };
+        let (_, multihash) = Entry::decode_with(&id.to_be_bytes(), &row).ok_or_else(bad_row)?;
+        layout::multihash(multihash).ok_or_else(bad_row).map(Some)
+    }
+
+    pub(crate) fn lease(&self) -> Lease {
+        self.leases.lease(|| self.next_id())
+    }
+
+    pub(crate) fn stat(&self) -> StoreStat {
+        *self.stat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut StoreStat)) {
+        change(&mut self.stat.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn next_id(&self) -> BlockId {
+        self.next_id.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn take_id(&self) -> BlockId {
+        self.next_id.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A number for a walk or release that lives as long as what is returned.
+    pub(crate) fn begin_work(self: &Arc<Self>) -> WorkGuard {
+        let work = Work(self.next_work.fetch_add(1, Ordering::Relaxed));
+        self.open_nodes(work, Vec::new());
+        WorkGuard { shared: Arc::clone(self), work }
+    }
+
+    /// Takes over what [`Self::abandoned_work`] found, unless someone else did.
+    pub(crate) fn resume_work(self: &Arc<Self>, work: Work) -> Option<WorkGuard> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.contains_key(&work) {
+            return None;
+        }
+        open.insert(work, HashSet::new());
+        drop(open);
+        Some(WorkGuard { shared: Arc::clone(self), work })
+    }
+
+    /// Says which nodes a live walk has opened.
+    pub(super) fn open_nodes(&self, work: Work, nodes: Vec<DagNode>) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(work, nodes.into_iter().collect());
+    }
+
+    /// Whether a live walk has opened a node: it will keep it or release it.
+    pub(super) fn is_open(&self, node: DagNode) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().any(|nodes| nodes.contains(&node))
+    }
+
+    /// The walk or release is over, or was given up: its row in `meta`, if there is one, is anyone's to finish.
+    pub(super) fn end_work(&self, work: Work) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&work);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_open_work(&self) -> bool {
+        !self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Rows of walks and releases that nobody is at: a crash or a dropped call left them.
+    pub(crate) fn abandoned_work(&self) -> Result<Vec<(Work, Vec<DagNode>)>> {
+        // Whoever begins meanwhile is not in the rows that were read before.
+        let rows = self.db.page(cf::META, meta::RELEASE, None, usize::MAX)?;
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut abandoned = Vec::new();
+        for (key, row) in rows {
+            let work = Work(layout::number_of(meta::RELEASE, &key).ok_or_else(bad_row)?);
+            if !open.contains_key(&work) {
+                abandoned.push((work, DagNode::decode_list(&row).ok_or_else(bad_row)?));
+            }
+        }
+        Ok(abandoned)
+    }
+
+    /// A number in `meta`, 0 when there is no row.
+    pub(crate) fn number(&self, key: &[u8]) -> Result<u64> {
+        read_number(&self.db, key)
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        match self.failed.get() {
+            None => Ok(()),
+            Some((kind, cause)) => {
+                let message =
+                    format!("store writes nothing after a failure until it is opened again: {cause}");
+                Err(Error::new(*kind, message))
+            }
+        }
+    }
+
+    pub(super) fn fail(&self, error: &Error) {
+        tracing::error!(%error, "write failed, store is read-only now");
+        // The first failure is the one that matters.
+        let _ = self.failed.set((error.kind(), error.to_string()));
+    }
+
+    /// Refuses what would fill the disk up to the reserve.
+    pub(super) fn check_disk(&self, bytes: u64) -> Result<()> {
+        let disk = rustix::fs::statvfs(&self.dir)
+            .map_err(|error| Error::internal("free space cannot be read").with_cause(error))?;
+        check_free(disk.f_bavail.saturating_mul(disk.f_frsize), bytes)
+    }
+}
+
+pub(super) fn check_free(free_bytes: u64, bytes: u64) -> Result<()> {
+    if free_bytes >= bytes.saturating_add(RESERVE_BYTES) {
+        return Ok(());
+    }
+    let message = format!("disk of the store is full, free_bytes={free_bytes} reserve={RESERVE_BYTES}");
+    Err(Error::new(Kind::Full, message))
+}
+
+/// Payload from the mark on was written by a group that did not finish. Returns the next id: none is given twice.
+fn drop_unindexed(db: &Database, mark: BlockId) -> Result<BlockId> {
+    let last = db.last_key(cf::PAYLOAD)?;
+    let Some((last, _)) = last.as_deref().and_then(layout::split_u64).filter(|(last, _)| *last >= mark)
+    else {
+        return Ok(mark);
+    };
+    let next_id = last + 1;
+    let mut batch = db.batch();
+    batch.delete_range(cf::PAYLOAD, &mark.to_be_bytes(), &next_id.to_be_bytes());
+    batch.put(cf::META, meta::MARK, next_id.to_be_bytes());
+    db.write(batch)?;
+    db.sync_log()?;
+    Ok(next_id)
+}
+
+fn read_number(db: &Database, key: &[u8]) -> Result<u64> {
+    match db.get(cf::META, key)? {
+        Some(row) => layout::split_u64(&row).map(|(number, _)| number).ok_or_else(bad_row),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,122 @@
+//! The protocols that the swarm speaks.
+
+use std::convert::Infallible;
+
+use libp2p::kad::store::RecordStore;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
+use libp2p::{PeerId, identify, mdns, ping};
+use tracing::warn;
+
+use super::Components;
+use super::bitswap;
+use super::dht::{self, Dht, Scope};
+use super::gate::Gate;
+use crate::Error;
+use crate::settings::{DhtMode, SwarmSettings};
+
+/// Version of the protocol family. Source: Kubo `core/node/libp2p` (`ipfs/0.1.0`).
+const PROTOCOL_VERSION: &str = "ipfs/0.1.0";
+
+/// Every protocol of the node.
+#[derive(NetworkBehaviour)]
+#[behaviour(to_swarm = "Event")]
+pub(super) struct Behaviour<R: RecordStore + Send + 'static> {
+    /// First, so that a refused connection costs the others nothing.
+    gate: Gate,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+    wan: Toggle<Dht<R>>,
+    lan: Toggle<Dht<R>>,
+    bitswap: Toggle<bitswap::Behaviour>,
+}
+
+/// What the protocols report.
+#[derive(Debug)]
+pub(super) enum Event {
+    Identify(Box<identify::Event>),
+    Ping(ping::Event),
+    Mdns(mdns::Event),
+    Dht(Box<dht::Event>),
+}
+
+impl<R: RecordStore + Send + 'static> Behaviour<R> {
+    pub(super) fn new(settings: &SwarmSettings, components: Components<R>) -> Result<Self, Error> {
+        let Components { identity, wan_records, lan_records, bitswap, .. } = components;
+        let local = identity.public().to_peer_id();
+        let kept = settings.peering.iter().map(|(peer, _)| *peer).collect();
+        let has_dht = settings.dht != DhtMode::Off;
+        let dht = |scope, protocol: &str, records| -> Result<Toggle<Dht<R>>, Error> {
+            let protocol = StreamProtocol::try_from_owned(protocol.to_owned()).map_err(|_| {
+                Error::invalid(format!("DHT protocol must start with a slash, protocol={protocol}"))
+            })?;
+            Ok(has_dht.then(|| Dht::new(scope, local, protocol, records)).into())
+        };
+        // Unsigned records: the signed form of rust-libp2p cannot be verified by Go and JavaScript.
+        // Addresses of peers are kept in a book of our own.
+        let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), identity.public())
+            .with_agent_version(settings.agent_version.clone())
+            .with_push_listen_addr_updates(true)
+            .with_cache_size(0);
+        Ok(Self {
+            gate: Gate::new(settings.max_connection_count, kept),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::default(),
+            mdns: settings.mdns.then(|| new_mdns(local)).flatten().into(),
+            wan: dht(Scope::Wan, &settings.dht_protocol, wan_records)?,
+            lan: dht(Scope::Lan, &settings.lan_dht_protocol, lan_records)?,
+            bitswap: bitswap.into(),
+        })
+    }
+
+    /// The DHT of that scope, if the node takes part.
+    pub(super) fn dht(&mut self, scope: Scope) -> Option<&mut Dht<R>> {
+        match scope {
+            Scope::Wan => self.wan.as_mut(),
+            Scope::Lan => self.lan.as_mut(),
+        }
+    }
+
+    /// The DHTs that the node takes part in.
+    pub(super) fn dhts(&mut self) -> impl Iterator<Item = &mut Dht<R>> {
+        self.wan.as_mut().into_iter().chain(self.lan.as_mut())
+    }
+}
+
+/// Discovery on the local network; a machine without multicast goes without.
+fn new_mdns(local: PeerId) -> Option<mdns::tokio::Behaviour> {
+    mdns::tokio::Behaviour::new(mdns::Config::default(), local)
+        .inspect_err(|error| warn!(%error, "peers on the local network are not looked for"))
+        .ok()
+}
+
+impl From<Infallible> for Event {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<identify::Event> for Event {
+    fn from(event: identify::Event) -> Self {
+        Self::Identify(Box::new(event))
+    }
+}
+
+impl From<ping::Event> for Event {
+    fn from(event: ping::Event) -> Self {
+        Self::Ping(event)
+    }
+}
+
+impl From<mdns::Event> for Event {
+    fn from(event: mdns::Event) -> Self {
+        Self::Mdns(event)
+    }
+}
+
+impl From<dht::Event> for Event {
+    fn from(event: dht::Event) -> Self {
+        Self::Dht(Box::new(event))
+    }
+}

@@ -1,0 +1,256 @@
+//! The peer-to-peer network: connections, transports and DHTs of one node.
+//!
+//! One task owns libp2p's swarm. A [`Handle`] sends it commands; block bytes never pass through it. The swarm must not
+//! know the store: whoever wants to keep records or serve blocks gives it the parts that do, in [`Components`].
+//! Read [`start`] first, then `task`.
+
+mod address;
+mod behaviour;
+pub mod bitswap;
+mod book;
+mod dht;
+mod dial;
+mod gate;
+mod keeper;
+mod peers;
+mod query;
+mod task;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+use libp2p::kad::store::RecordStore;
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use address::{LAN_DHT, WAN_DHT};
+pub use dht::Scope;
+pub use query::Provider;
+pub(crate) use query::{Query, Question};
+
+use crate::settings::SwarmSettings;
+use crate::tasks::Tasks;
+use crate::{Error, Kind};
+
+/// Longest wait of [`Handle::connect`].
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Commands that wait for the swarm.
+const COMMAND_QUEUE: usize = 64;
+/// Questions to the DHTs that wait for one of those under way to end.
+const QUERY_QUEUE: usize = 64;
+
+/// The parts that a swarm is built from besides its settings.
+#[derive(Debug)]
+pub struct Components<R> {
+    /// Key of the local peer ID.
+    pub identity: Keypair,
+    /// Records of the public DHT.
+    pub wan_records: R,
+    /// Records of the local network's DHT.
+    pub lan_records: R,
+    /// Bitswap's streams; `None` for a node that does not exchange blocks.
+    pub bitswap: Option<bitswap::Behaviour>,
+    /// What carries the connections.
+    pub transports: Transports,
+}
+
+/// What carries the connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transports {
+    /// TCP and QUIC.
+    Real,
+    /// Memory of this process, under `/memory/…` addresses: for scenarios.
+    Memory,
+}
+
+/// A running swarm. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    local_peer_id: PeerId,
+    commands: mpsc::Sender<Command>,
+    queries: mpsc::Sender<Query>,
+    addresses: watch::Receiver<Addresses>,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Who.
+    pub peer: PeerId,
+    /// Remote address of the oldest connection, without the peer ID.
+    pub addr: Multiaddr,
+    /// Who opened that connection.
+    pub direction: Direction,
+    /// Last round trip of a ping.
+    pub latency: Option<Duration>,
+    /// Agent version that the peer told; empty until then.
+    pub agent: String,
+    /// Protocols that the peer told.
+    pub protocols: Vec<String>,
+}
+
+/// Who opened a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The other side.
+    Inbound,
+    /// We.
+    Outbound,
+}
+
+/// What the swarm counted since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections opened, in both directions.
+    pub connections_opened_total: u64,
+    /// Connections closed.
+    pub connections_closed_total: u64,
+    /// Inbound connections that failed or were refused.
+    pub inbound_failed_total: u64,
+    /// Dials that failed.
+    pub outbound_failed_total: u64,
+    /// Questions asked to the DHTs.
+    pub queries_total: u64,
+    /// Questions under way now.
+    pub queries_running_count: usize,
+    /// Provider records of others stored.
+    pub records_stored_total: u64,
+    /// Records of others refused.
+    pub records_refused_total: u64,
+}
+
+/// Addresses of the local node, without its peer ID.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Addresses {
+    listen: Vec<Multiaddr>,
+    external: Vec<Multiaddr>,
+}
+
+/// What a [`Handle`] asks of the swarm.
+#[derive(Debug)]
+enum Command {
+    Connect { peer: PeerId, addrs: Vec<Multiaddr>, reply: oneshot::Sender<Result<(), Error>> },
+    Disconnect { peer: PeerId, reply: oneshot::Sender<Result<(), Error>> },
+    Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
+    KnownAddrs { reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>> },
+    Counters { reply: oneshot::Sender<Counters> },
+}
+
+/// Starts a swarm as a task of `tasks` and returns once it listens.
+///
+/// # Errors
+/// [`Kind::Unavailable`] when an address is in use or none can be listened on, [`Kind::Invalid`] for a DHT protocol that
+/// does not start with `/`.
+///
+/// # Cancellation
+/// Dropping the future stops the swarm.
+pub async fn start<R: RecordStore + Send + 'static>(
+    settings: &SwarmSettings,
+    components: Components<R>,
+    tasks: &Tasks,
+) -> Result<Handle, Error> {
+    let local_peer_id = components.identity.public().to_peer_id();
+    let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+    let (queries, query_queue) = mpsc::channel(QUERY_QUEUE);
+    let (addresses_sender, addresses) = watch::channel(Addresses::default());
+    let (identity, transports) = (components.identity.clone(), components.transports);
+    let behaviour = behaviour::Behaviour::new(settings, components)?;
+    let swarm = transport::build(identity, transports, behaviour, tasks)?;
+    let queues = task::Queues { commands: command_queue, queries: query_queue, addresses: addresses_sender };
+    let mut task = task::Task::new(swarm, settings, queues, tasks.stopping().clone());
+    task.listen(&settings.listen).await?;
+    tasks.spawn("swarm", task.run());
+    Ok(Handle { local_peer_id, commands, queries, addresses })
+}
+
+impl Handle {
+    /// Peer ID of this node.
+    pub fn local_peer_id(&self) -> PeerId {
+        self.local_peer_id
+    }
+
+    /// Addresses that the node listens on, without the peer ID. A wildcard stands as one address per interface.
+    pub fn listen_addrs(&self) -> Vec<Multiaddr> {
+        self.addresses.borrow().listen.clone()
+    }
+
+    /// Addresses under which others are told to reach this node, without the peer ID.
+    pub fn external_addrs(&self) -> Vec<Multiaddr> {
+        self.addresses.borrow().external.clone()
+    }
+
+    /// The connected peers.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, Error> {
+        self.ask(|reply| Command::Peers { reply }).await
+    }
+
+    /// Addresses of the peers met lately, connected or not.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub async fn known_addrs(&self) -> Result<Vec<(PeerId, Vec<Multiaddr>)>, Error> {
+        self.ask(|reply| Command::KnownAddrs { reply }).await
+    }
+
+    /// What the swarm counted since its start.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub async fn counters(&self) -> Result<Counters, Error> {
+        self.ask(|reply| Command::Counters { reply }).await
+    }
+
+    /// Connects to a peer at the given addresses, or, without any, at those known of it. Is done at once if it is connected.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] without any address, [`Kind::Invalid`] when another peer answers or the peer is this node,
+    /// [`Kind::Unavailable`] with what each address said, [`Kind::Timeout`] after [`CONNECT_TIMEOUT`], [`Kind::Closed`].
+    ///
+    /// # Cancellation
+    /// Cancel-safe: the attempt goes on.
+    pub async fn connect(&self, peer: PeerId, addrs: Vec<Multiaddr>) -> Result<(), Error> {
+        let attempt = self.ask(|reply| Command::Connect { peer, addrs, reply });
+        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+            Ok(result) => result?,
+            Err(_) => {
+                let waited_s = CONNECT_TIMEOUT.as_secs();
+                Err(Error::new(
+                    Kind::Timeout,
+                    format!("peer did not answer in time, peer={peer} waited_s={waited_s}"),
+                ))
+            }
+        }
+    }
+
+    /// Closes every connection to a peer.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if it is not connected, [`Kind::Closed`].
+    pub async fn disconnect(&self, peer: PeerId) -> Result<(), Error> {
+        self.ask(|reply| Command::Disconnect { peer, reply }).await?
+    }
+
+    /// Asks a DHT; waits while too many questions are under way.
+    pub(crate) async fn query(&self, query: Query) -> Result<(), Error> {
+        self.queries.send(query).await.map_err(|_| closed())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())
+    }
+}
+
+fn closed() -> Error {
+    Error::closed("the swarm")
+}

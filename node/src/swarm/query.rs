@@ -1,0 +1,211 @@
+//! Questions to the DHTs that are under way, and who waits for their answers.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+
+use cairn_proto::cid::Multihash;
+use futures::stream::FuturesUnordered;
+use libp2p::kad::store::RecordStore;
+use libp2p::kad::{self, GetProvidersOk, QueryId, QueryResult, RecordKey};
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::dht::{Dht, Scope};
+use crate::{Error, Kind};
+
+/// Questions under way in both DHTs together; more wait in their channel.
+pub(super) const MAX_QUERIES: usize = 32;
+
+/// A peer that says it has the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Who.
+    pub peer: PeerId,
+    /// Where it was said to listen; may be empty.
+    pub addrs: Vec<Multiaddr>,
+}
+
+/// A question to one DHT.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) scope: Scope,
+    pub(crate) question: Question,
+}
+
+/// What to ask, and where the answer goes.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Who has this, until `limit` peers are found or `dropped` is cancelled.
+    ///
+    /// The channel has room for `limit` answers and closes after the last.
+    Providers { key: Multihash, limit: usize, reply: mpsc::Sender<Provider>, dropped: CancellationToken },
+    /// Tell the closest peers that we have this; the answer is how many answered on the way to them.
+    Provide { key: Multihash, reply: oneshot::Sender<Result<u32, Error>> },
+    /// Where a peer listens; empty if nobody knows.
+    FindPeer { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
+    /// Look for ourselves and fill the routing table; the answer is whether anyone was there to ask.
+    Bootstrap { reply: oneshot::Sender<bool> },
+}
+
+/// Name of a running query.
+pub(super) type Id = (Scope, QueryId);
+
+/// Resolves when whoever asked went away.
+pub(super) type Watcher = Pin<Box<dyn Future<Output = Id> + Send>>;
+
+/// The queries under way.
+#[derive(Default)]
+pub(super) struct Queries {
+    running: HashMap<Id, Waiting>,
+    /// Resolves to queries that nobody waits for any more.
+    pub(super) watchers: FuturesUnordered<Watcher>,
+}
+
+enum Waiting {
+    Providers { limit: usize, seen: HashSet<PeerId>, reply: mpsc::Sender<Provider> },
+    Provide(oneshot::Sender<Result<u32, Error>>),
+    FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
+    Bootstrap(oneshot::Sender<bool>),
+}
+
+impl Queries {
+    pub(super) fn has_room(&self) -> bool {
+        self.running.len() < MAX_QUERIES
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Asks the DHT. Without one the answer is at once that nothing was found.
+    pub(super) fn start<R: RecordStore + Send + 'static>(&mut self, dht: Option<&mut Dht<R>>, query: Query) {
+        let Some(dht) = dht else { return query.question.answer_without_dht() };
+        let (id, waiting) = match query.question {
+            Question::Providers { key, limit, reply, dropped } => {
+                let id = (query.scope, dht.kad().get_providers(RecordKey::from(key)));
+                self.watchers.push(Box::pin(async move {
+                    dropped.cancelled_owned().await;
+                    id
+                }));
+                (id, Waiting::Providers { limit, seen: HashSet::new(), reply })
+            }
+            Question::Provide { key, reply } => match dht.kad().start_providing(RecordKey::from(key)) {
+                Ok(id) => ((query.scope, id), Waiting::Provide(reply)),
+                Err(error) => {
+                    let error = Error::new(Kind::Full, "no room for the provider record").with_cause(error);
+                    // The caller may have gone away.
+                    let _ = reply.send(Err(error));
+                    return;
+                }
+            },
+            Question::FindPeer { peer, reply } => {
+                ((query.scope, dht.kad().get_closest_peers(peer)), Waiting::FindPeer(peer, reply))
+            }
+            Question::Bootstrap { reply } => match dht.kad().bootstrap() {
+                Ok(id) => ((query.scope, id), Waiting::Bootstrap(reply)),
+                Err(kad::NoKnownPeers()) => {
+                    let _ = reply.send(false);
+                    return;
+                }
+            },
+        };
+        self.running.insert(id, waiting);
+    }
+
+    /// Ends a query that nobody waits for.
+    pub(super) fn cancel<R: RecordStore + Send + 'static>(&mut self, dht: Option<&mut Dht<R>>, id: Id) {
+        if self.running.remove(&id).is_none() {
+            return;
+        }
+        if let Some(mut query) = dht.and_then(|dht| dht.kad().query_mut(&id.1)) {
+            query.finish();
+        }
+    }
+
+    /// Hands on an answer of the DHT.
+    pub(super) fn on_progress<R: RecordStore + Send + 'static>(
+        &mut self,
+        dht: &mut Dht<R>,
+        id: Id,
+        progress: Progress,
+    ) {
+        if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { key, providers })) =
+            &progress.result
+        {
+            return self.on_providers(dht, id, key, providers);
+        }
+        if !progress.is_last {
+            return;
+        }
+        match (self.running.remove(&id), progress.result) {
+            (Some(Waiting::Provide(reply)), QueryResult::StartProviding(result)) => {
+                let answer = result.map(|_| progress.stats.num_successes()).map_err(|error| {
+                    Error::new(Kind::Timeout, "announcement not finished in time").with_cause(error)
+                });
+                let _ = reply.send(answer);
+            }
+            (Some(Waiting::FindPeer(peer, reply)), QueryResult::GetClosestPeers(result)) => {
+                let peers = match result {
+                    Ok(found) => found.peers,
+                    Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+                };
+                let found = peers.into_iter().find(|found| found.peer_id == peer);
+                let mut addrs = found.map_or_else(Vec::new, |found| found.addrs);
+                addrs.retain(|addr| dht.rule().takes(addr));
+                let _ = reply.send(addrs);
+            }
+            (Some(Waiting::Bootstrap(reply)), QueryResult::Bootstrap(result)) => {
+                let _ = reply.send(result.is_ok());
+            }
+            // The last word on providers closes their channel; other results belong to queries of Kademlia itself.
+            _ => {}
+        }
+    }
+
+    fn on_providers<R: RecordStore + Send + 'static>(
+        &mut self,
+        dht: &mut Dht<R>,
+        id: Id,
+        key: &RecordKey,
+        providers: &HashSet<PeerId>,
+    ) {
+        let Some(Waiting::Providers { limit, seen, reply }) = self.running.get_mut(&id) else { return };
+        for &peer in providers {
+            if seen.len() == *limit || !seen.insert(peer) {
+                continue;
+            }
+            let mut addrs = dht.addrs_of(peer);
+            if addrs.is_empty() {
+                // From our own records, whose addresses no answer named.
+                let own =
+                    dht.kad().store_mut().providers(key).into_iter().find(|record| record.provider == peer);
+                addrs = own.map_or_else(Vec::new, |record| record.addresses);
+            }
+            // There is room for `limit` of them; a receiver that went away is seen by the watcher.
+            let _ = reply.try_send(Provider { peer, addrs });
+        }
+        if seen.len() == *limit {
+            self.cancel(Some(dht), id);
+        }
+    }
+}
+
+/// An answer, or part of one.
+pub(super) struct Progress {
+    pub(super) result: QueryResult,
+    pub(super) stats: kad::QueryStats,
+    pub(super) is_last: bool,
+}
+
+impl Question {
+    fn answer_without_dht(self) {
+        match self {
+            Self::Providers { .. } => {}
+            Self::Provide { reply, .. } => drop(reply.send(Ok(0))),
+            Self::FindPeer { reply, .. } => drop(reply.send(Vec::new())),
+            Self::Bootstrap { reply } => drop(reply.send(false)),
+        }
+    }
+}

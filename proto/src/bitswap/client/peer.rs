@@ -1,0 +1,357 @@
+//! What one peer is asked, has answered, and how fast it is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::{ANSWER_HOLDS, ASK_AGAIN_AFTER, MAX_WANTS_IN_FLIGHT, STALL_AFTER, SessionId};
+use crate::bitswap::message::{Presence, WantEntry, WantKind};
+use crate::cid::{Cid, Multihash};
+
+/// Wants that a peer gets before its speed is known, when others could serve them too.
+const FIRST_WANTS: usize = 16;
+
+/// Time over which a peer's speed is averaged.
+const RATE_WINDOW: Duration = Duration::from_millis(200);
+
+/// A want that was passed by this many later ones, and is this old, will not be answered any more.
+const OVERDUE: (u64, Duration) = (64, Duration::from_secs(5));
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) is_local: bool,
+    pub(super) knows_presences: bool,
+    pub(super) is_dirty: bool,
+    /// Open sessions that it has proven to have blocks of.
+    pub(super) session_count: usize,
+    /// Sessions that found no room here, and the one that got room last.
+    pub(super) starving: BTreeSet<SessionId>,
+    pub(super) fed_last: SessionId,
+    wants: HashMap<Multihash, Asked>,
+    /// Wants to be sent; some may have changed or gone meanwhile.
+    queue: VecDeque<Multihash>,
+    cancels: BTreeMap<Multihash, Cid>,
+    /// Wants for blocks without an answer.
+    in_flight_count: usize,
+    next_order: u64,
+    speed: Speed,
+    last_progress: Instant,
+    stalled_since: Option<Instant>,
+}
+
+/// A want that the peer has been told or will be.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    kind: WantKind,
+    state: State,
+    /// Grows with every question.
+    order: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// To be sent; `on_list` if an earlier form of it was.
+    Queued { on_list: bool },
+    /// Sent, and the number of blocks served once everything before it is answered.
+    Sent { at: Instant, due_count: u64 },
+    /// The peer has it, and took the want off its list.
+    Has,
+    /// The peer has it not, and keeps the want on its list.
+    HasNot { since: Instant },
+    /// No answer came in time; the want may be on its list.
+    Silent,
+}
+
+impl Asked {
+    fn awaits_block(&self) -> bool {
+        self.kind == WantKind::Block && self.is_pending()
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self.state, State::Queued { .. } | State::Sent { .. })
+    }
+
+    fn is_on_list(&self) -> bool {
+        match self.state {
+            State::Queued { on_list } => on_list,
+            State::Sent { .. } | State::HasNot { .. } | State::Silent => true,
+            State::Has => false,
+        }
+    }
+}
+
+/// Bytes served over time.
+#[derive(Debug, Default)]
+struct Speed {
+    served_count: u64,
+    served_bytes: u64,
+    bytes_per_second: Option<f64>,
+    window: Option<(Instant, usize)>,
+}
+
+impl Peer {
+    pub(super) fn new(is_local: bool, now: Instant) -> Self {
+        Self {
+            is_local,
+            knows_presences: true,
+            is_dirty: false,
+            session_count: 0,
+            starving: BTreeSet::new(),
+            fed_last: SessionId(0),
+            wants: HashMap::new(),
+            queue: VecDeque::new(),
+            cancels: BTreeMap::new(),
+            in_flight_count: 0,
+            next_order: 0,
+            speed: Speed::default(),
+            last_progress: now,
+            stalled_since: None,
+        }
+    }
+
+    /// Asks for a block or its presence. Returns whether there is something to be told now.
+    pub(super) fn ask(&mut self, hash: Multihash, kind: WantKind, now: Instant) -> bool {
+        let known = self.wants.get(&hash).copied();
+        if known.is_some_and(|asked| asked.is_pending() && asked.kind >= kind) {
+            return false;
+        }
+        if kind == WantKind::Block {
+            if self.in_flight_count == 0 {
+                self.last_progress = now;
+                self.speed.window = Some((now, 0));
+            }
+            self.in_flight_count += 1;
+        }
+        let cancelled = self.cancels.remove(&hash).is_some();
+        let on_list = cancelled || known.is_some_and(|asked| asked.is_on_list());
+        let asked = Asked { kind, state: State::Queued { on_list }, order: self.next_order };
+        self.next_order += 1;
+        self.wants.insert(hash, asked);
+        self.queue.push_back(hash);
+        true
+    }
+
+    /// Takes a want back. Returns whether the peer has to be told.
+    pub(super) fn cancel(&mut self, hash: &Multihash, cid: Cid) -> bool {
+        let is_on_list = self.forget(hash);
+        if is_on_list {
+            self.cancels.insert(*hash, cid);
+        }
+        is_on_list
+    }
+
+    /// Gives up waiting for a block without taking the want back.
+    pub(super) fn release(&mut self, hash: &Multihash) {
+        let Some(asked) = self.wants.get_mut(hash) else { return };
+        if asked.awaits_block() {
+            self.in_flight_count -= 1;
+        }
+        asked.state = State::Silent;
+    }
+
+    /// Lets a question that was answered long ago, or never, be asked anew. Returns whether it may be.
+    pub(super) fn reopen(&mut self, hash: &Multihash, now: Instant) -> bool {
+        let is_stalled = self.is_stalled();
+        let Some(asked) = self.wants.get_mut(hash) else { return false };
+        let is_open = match asked.state {
+            State::HasNot { since } => now.duration_since(since) >= ANSWER_HOLDS,
+            State::Has | State::Silent => !is_stalled,
+            State::Queued { .. } | State::Sent { .. } => false,
+        };
+        if is_open {
+            asked.state = State::Silent;
+        }
+        is_open
+    }
+
+    /// Drops a want. Returns whether it may still be on the peer's list.
+    pub(super) fn forget(&mut self, hash: &Multihash) -> bool {
+        let Some(asked) = self.wants.remove(hash) else { return false };
+        if asked.awaits_block() {
+            self.in_flight_count -= 1;
+        }
+        asked.is_on_list()
+    }
+
+    pub(super) fn on_block(&mut self, hash: &Multihash, len_bytes: usize, now: Instant) {
+        self.forget(hash);
+        self.cancels.remove(hash);
+        self.on_bytes(now);
+        self.speed.on_block(len_bytes, self.in_flight_count == 0, now);
+    }
+
+    /// Returns whether the peer had been asked.
+    pub(super) fn on_presence(&mut self, hash: &Multihash, presence: Presence, now: Instant) -> bool {
+        self.on_bytes(now);
+        let Some(asked) = self.wants.get_mut(hash) else { return false };
+        match presence {
+            // The block is on its way, or was asked for meanwhile.
+            Presence::Have if asked.kind == WantKind::Block => return true,
+            Presence::Have => asked.state = State::Has,
+            Presence::DontHave => {
+                if asked.awaits_block() {
+                    self.in_flight_count -= 1;
+                }
+                asked.state = State::HasNot { since: now };
+            }
+        }
+        true
+    }
+
+    pub(super) fn on_bytes(&mut self, now: Instant) {
+        self.last_progress = now;
+        self.stalled_since = None;
+    }
+
+    /// Takes what is to be sent, at most `max` entries: cancels first, then wants in the order asked.
+    pub(super) fn take_entries(
+        &mut self,
+        max: usize,
+        cid_of: impl Fn(&Multihash) -> Option<Cid>,
+        now: Instant,
+    ) -> Vec<WantEntry> {
+        let mut entries = Vec::new();
+        let cancelled: Vec<_> = self.cancels.keys().take(max).copied().collect();
+        entries.extend(cancelled.iter().filter_map(|hash| self.cancels.remove(hash)).map(WantEntry::Cancel));
+        while entries.len() < max {
+            let Some(hash) = self.queue.pop_front() else { break };
+            let Some(asked) = self.wants.get_mut(&hash) else { continue };
+            let (State::Queued { .. }, Some(cid)) = (asked.state, cid_of(&hash)) else { continue };
+            let due_count = self.speed.served_count + self.in_flight_count as u64;
+            asked.state = State::Sent { at: now, due_count };
+            // Older questions first, whatever order the other side keeps them in.
+            let age = i32::try_from(asked.order % (i32::MAX as u64)).expect("below i32::MAX");
+            let (kind, priority) = (asked.kind, i32::MAX - age);
+            entries.push(WantEntry::Want { cid, priority, kind, send_dont_have: true });
+        }
+        entries
+    }
+
+    pub(super) fn has_entries(&self) -> bool {
+        !self.cancels.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Everything asked, answered or not.
+    pub(super) fn want_count(&self) -> usize {
+        self.wants.len()
+    }
+
+    pub(super) fn in_flight_count(&self) -> usize {
+        self.in_flight_count
+    }
+
+    /// Whether it may be asked for one more block. An unproven one gets few while others could serve as well.
+    pub(super) fn has_room(&self, is_only_one: bool) -> bool {
+        let served_count = usize::try_from(self.speed.served_count).unwrap_or(usize::MAX);
+        let allowed = if is_only_one { usize::MAX } else { served_count.saturating_mul(2) + FIRST_WANTS };
+        self.in_flight_count < allowed.min(MAX_WANTS_IN_FLIGHT)
+    }
+
+    /// Seconds until it has served what it owes and one block more, as far as can be said.
+    pub(super) fn seconds_to_serve(&self) -> f64 {
+        (self.in_flight_count + 1) as f64 * self.speed.seconds_per_block()
+    }
+
+    pub(super) fn has_served(&self) -> bool {
+        self.speed.served_count > 0
+    }
+
+    pub(super) fn served_bytes(&self) -> u64 {
+        self.speed.served_bytes
+    }
+
+    /// Whether it has said that it lacks the block.
+    pub(super) fn lacks(&self, hash: &Multihash) -> bool {
+        self.wants.get(hash).is_some_and(|asked| matches!(asked.state, State::HasNot { .. }))
+    }
+
+    /// Whether it has answered about the block, or may still do so.
+    pub(super) fn was_asked(&self, hash: &Multihash) -> bool {
+        self.wants.get(hash).is_some_and(|asked| asked.state != State::Silent)
+    }
+
+    /// Whether an answer about the block is still to come.
+    pub(super) fn is_pending(&self, hash: &Multihash) -> bool {
+        self.wants.get(hash).is_some_and(Asked::is_pending)
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
+    /// Whether it stalls from now on. One that stalled long ago gets another chance.
+    pub(super) fn stalls(&mut self, now: Instant) -> bool {
+        match self.stalled_since {
+            Some(since) if now.duration_since(since) >= ASK_AGAIN_AFTER => {
+                self.on_bytes(now);
+                false
+            }
+            Some(_) => false,
+            None => {
+                let is_stalled =
+                    self.in_flight_count > 0 && now.duration_since(self.last_progress) >= STALL_AFTER;
+                self.stalled_since = is_stalled.then_some(now);
+                is_stalled
+            }
+        }
+    }
+
+    /// Wants for blocks without an answer, in the order asked.
+    pub(super) fn awaited(&self) -> Vec<Multihash> {
+        self.select(Asked::awaits_block)
+    }
+
+    /// Wants for blocks that were passed by many later ones.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<Multihash> {
+        self.select(|asked| match asked.state {
+            State::Sent { at, due_count } => {
+                asked.kind == WantKind::Block
+                    && self.speed.served_count >= due_count + OVERDUE.0
+                    && now.duration_since(at) >= OVERDUE.1
+            }
+            _ => false,
+        })
+    }
+
+    /// Wants for presences without an answer.
+    pub(super) fn pending_haves(&self) -> Vec<Multihash> {
+        self.select(|asked| asked.kind == WantKind::Have && asked.is_pending())
+    }
+
+    /// Everything that it was asked and has not served, in the order asked.
+    pub(super) fn wants(&self) -> Vec<Multihash> {
+        self.select(|_| true)
+    }
+
+    fn select(&self, is_wanted: impl Fn(&Asked) -> bool) -> Vec<Multihash> {
+        let mut selected: Vec<_> = self.wants.iter().filter(|(_, asked)| is_wanted(asked)).collect();
+        selected.sort_unstable_by_key(|(_, asked)| asked.order);
+        selected.into_iter().map(|(hash, _)| *hash).collect()
+    }
+}
+
+impl Speed {
+    fn on_block(&mut self, len_bytes: usize, is_idle: bool, now: Instant) {
+        self.served_count += 1;
+        self.served_bytes += len_bytes as u64;
+        let Some((since, bytes)) = &mut self.window else { return };
+        *bytes += len_bytes;
+        let elapsed = now.duration_since(*since);
+        if elapsed >= RATE_WINDOW || (is_idle && !elapsed.is_zero() && self.bytes_per_second.is_none()) {
+            let sample = *bytes as f64 / elapsed.as_secs_f64();
+            self.bytes_per_second = Some(self.bytes_per_second.map_or(sample, |old| (old + sample) / 2.0));
+            self.window = Some((now, 0));
+        }
+        if is_idle {
+            self.window = None;
+        }
+    }
+
+    fn seconds_per_block(&self) -> f64 {
+        match self.bytes_per_second {
+            Some(rate) if rate > 0.0 => self.served_bytes as f64 / self.served_count as f64 / rate,
+            // Nothing known: a little, so that those with the fewest wants come first.
+            _ => 1e-3,
+        }
+    }
+}

@@ -1,0 +1,460 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::cid::{RAW, SHA2_256};
+
+const SESSION: SessionId = SessionId(1);
+const A: PeerKey = PeerKey(1);
+const B: PeerKey = PeerKey(2);
+const C: PeerKey = PeerKey(3);
+const LEN: usize = 1000;
+
+fn cid(number: usize) -> Cid {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_be_bytes());
+    Cid::new_v1(RAW, Multihash::wrap(SHA2_256, &digest).unwrap())
+}
+
+/// Where virtual time begins.
+#[allow(clippy::disallowed_methods, reason = "an instant can be had in no other way; only differences count")]
+pub(super) fn some_time() -> Instant {
+    Instant::now()
+}
+
+fn hash(number: usize) -> Multihash {
+    *cid(number).hash()
+}
+
+fn number(cid: &Cid) -> usize {
+    usize::from_be_bytes(cid.hash().digest()[..8].try_into().unwrap())
+}
+
+/// A client at a time that moves only when told.
+struct Scene {
+    client: Client,
+    now: Instant,
+}
+
+impl Scene {
+    fn new(peers: &[PeerKey]) -> Self {
+        let mut scene = Self { client: Client::default(), now: some_time() };
+        scene.client.open(SESSION);
+        for peer in peers {
+            scene.client.connect(*peer, false, scene.now);
+        }
+        scene
+    }
+
+    fn want(&mut self, numbers: impl IntoIterator<Item = usize>) {
+        self.client.want(SESSION, numbers.into_iter().map(cid), self.now);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = (self.now + TICK).min(end);
+            self.client.tick(self.now);
+        }
+    }
+
+    /// What a peer is told, as `block 1`, `have 1` or `cancel 1`.
+    fn told(&mut self, peer: PeerKey) -> Vec<String> {
+        let word = |entry: &WantEntry| match entry {
+            WantEntry::Cancel(cid) => format!("cancel {}", number(cid)),
+            WantEntry::Want { cid, kind: WantKind::Block, .. } => format!("block {}", number(cid)),
+            WantEntry::Want { cid, kind: WantKind::Have, .. } => format!("have {}", number(cid)),
+        };
+        self.client.take_entries(peer, self.now).iter().map(word).collect()
+    }
+
+    fn serve(&mut self, peer: PeerKey, number: usize) -> usize {
+        self.client.on_block(peer, &hash(number), LEN, self.now).len()
+    }
+
+    fn presence(&mut self, peer: PeerKey, number: usize, presence: Presence) {
+        self.client.on_presence(peer, &hash(number), presence, self.now);
+    }
+
+    fn searched(&mut self) -> Vec<usize> {
+        self.client.take_searches().iter().map(|search| number(&search.cid)).collect()
+    }
+}
+
+#[test]
+fn the_only_peer_is_asked_for_the_block_at_once() {
+    let mut scene = Scene::new(&[A]);
+    scene.want([1]);
+    assert_eq!(scene.told(A), ["block 1"]);
+    assert_eq!(scene.serve(A, 1), 1);
+    assert!(scene.told(A).is_empty(), "who served is sent no cancel");
+    assert_eq!(scene.client.next_tick(), None);
+}
+
+#[test]
+fn unknown_peers_are_asked_whether_they_have_the_first_block() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1]);
+    assert_eq!((scene.told(A), scene.told(B)), (vec!["have 1".into()], vec!["have 1".into()]));
+    scene.presence(B, 1, Presence::Have);
+    assert!(scene.told(A).is_empty());
+    assert_eq!(scene.told(B), ["block 1"]);
+}
+
+#[test]
+fn who_served_the_session_is_asked_for_every_further_block_without_a_round_trip() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1]);
+    assert_eq!(scene.told(B), ["have 1"]);
+    scene.presence(A, 1, Presence::Have);
+    scene.serve(A, 1);
+    scene.told(A);
+    assert_eq!(scene.told(B), ["cancel 1"]);
+    scene.want(2..12);
+    assert_eq!(scene.told(A).len(), 10);
+    assert!(scene.told(B).is_empty());
+}
+
+#[test]
+fn a_window_of_any_size_is_asked_for_up_to_the_limit_and_refilled_in_order() {
+    let mut scene = Scene::new(&[A]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want(0..MAX_WANTS_IN_FLIGHT + 2);
+    assert_eq!(scene.told(A).len(), MAX_WANTS_IN_FLIGHT);
+    assert!(scene.told(A).is_empty());
+    scene.serve(A, 5);
+    assert_eq!(scene.told(A), [format!("block {MAX_WANTS_IN_FLIGHT}")]);
+}
+
+#[test]
+fn older_wants_have_the_higher_priority() {
+    let mut scene = Scene::new(&[A]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want(0..3);
+    let entries = scene.client.take_entries(A, scene.now);
+    let priorities: Vec<_> = entries
+        .iter()
+        .map(|entry| match entry {
+            WantEntry::Want { priority, .. } => *priority,
+            WantEntry::Cancel(_) => panic!("no cancels"),
+        })
+        .collect();
+    assert!(priorities.is_sorted_by(|a, b| a > b), "{priorities:?}");
+}
+
+#[test]
+fn a_want_goes_elsewhere_when_its_peer_lacks_it() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want([1]);
+    assert_eq!(scene.told(A), ["block 1"]);
+    scene.presence(A, 1, Presence::DontHave);
+    assert_eq!(scene.told(B), ["have 1"]);
+    scene.presence(B, 1, Presence::Have);
+    assert_eq!(scene.told(B), ["block 1"]);
+    scene.serve(B, 1);
+    assert_eq!(scene.told(A), ["cancel 1"], "who lacked it has it on its list still");
+}
+
+#[test]
+fn a_want_goes_elsewhere_when_its_peer_leaves() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want([1]);
+    scene.client.add_provider(SESSION, B, scene.now);
+    assert_eq!(scene.client.disconnect(A, scene.now), [SESSION]);
+    assert_eq!(scene.told(B), ["block 1"]);
+}
+
+#[test]
+fn a_want_goes_elsewhere_when_its_peer_stalls_and_not_while_bytes_come() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want([1]);
+    scene.told(A);
+    scene.client.add_provider(SESSION, B, scene.now);
+    for _ in 0..3 {
+        scene.pass(STALL_AFTER - TICK);
+        scene.client.on_bytes(A, scene.now);
+    }
+    assert!(scene.told(B).is_empty());
+    scene.pass(STALL_AFTER);
+    assert_eq!(scene.told(B), ["block 1"]);
+    scene.serve(B, 1);
+    assert_eq!(scene.told(A), ["cancel 1"]);
+}
+
+#[test]
+fn the_only_provider_is_asked_again_when_it_stalls_for_long() {
+    let mut scene = Scene::new(&[A]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want([1]);
+    assert_eq!(scene.told(A), ["block 1"]);
+    scene.pass(STALL_AFTER + ASK_AGAIN_AFTER + TICK);
+    assert_eq!(scene.told(A), ["block 1"]);
+}
+
+#[test]
+fn a_want_passed_by_many_later_ones_is_asked_for_again() {
+    let mut scene = Scene::new(&[A]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want(0..100);
+    scene.told(A);
+    scene.pass(Duration::from_secs(2));
+    (1..100).for_each(|number| {
+        scene.serve(A, number);
+    });
+    scene.want(100..170);
+    scene.told(A);
+    for number in 100..170 {
+        scene.pass(TICK);
+        scene.serve(A, number);
+    }
+    scene.pass(TICK);
+    assert_eq!(scene.told(A), ["block 0"]);
+}
+
+#[test]
+fn providers_are_searched_at_once_when_nobody_can_be_asked() {
+    let mut scene = Scene::new(&[]);
+    scene.want([1]);
+    assert_eq!(scene.searched(), [1]);
+    scene.pass(SEARCH_AGAIN.0 - TICK);
+    assert!(scene.searched().is_empty());
+    scene.pass(TICK);
+    assert_eq!(scene.searched(), [1]);
+}
+
+#[test]
+fn providers_are_searched_after_a_delay_when_peers_do_not_answer_and_at_once_when_all_lack_it() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1]);
+    scene.pass(SEARCH_DELAY - TICK);
+    assert!(scene.searched().is_empty());
+    scene.pass(TICK);
+    assert_eq!(scene.searched(), [1]);
+
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1]);
+    scene.presence(A, 1, Presence::DontHave);
+    assert!(scene.searched().is_empty());
+    scene.presence(B, 1, Presence::DontHave);
+    assert_eq!(scene.searched(), [1]);
+}
+
+#[test]
+fn a_silent_peer_without_a_record_does_not_delay_the_search_or_its_provider() {
+    let mut scene = Scene::new(&[A]);
+    scene.want([1]);
+    assert_eq!(scene.told(A), ["block 1"]);
+    scene.pass(SEARCH_DELAY);
+    assert_eq!(scene.searched(), [1]);
+    scene.client.connect(B, false, scene.now);
+    scene.client.add_provider(SESSION, B, scene.now);
+    assert_eq!(scene.told(B), ["block 1"]);
+}
+
+#[test]
+fn a_peer_that_connects_is_asked_for_what_nobody_has() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1]);
+    scene.client.connect(C, false, scene.now);
+    assert_eq!(scene.told(C), ["have 1"]);
+}
+
+#[test]
+fn only_so_many_strangers_are_asked_but_every_local_peer() {
+    let strangers: Vec<_> = (100..100 + MAX_STRANGERS as u64 + 5).map(PeerKey).collect();
+    let mut scene = Scene::new(&strangers);
+    let locals: Vec<_> = (200..220).map(PeerKey).collect();
+    locals.iter().for_each(|peer| scene.client.connect(*peer, true, scene.now));
+    scene.want([1]);
+    let asked = |scene: &mut Scene, peers: &[PeerKey]| {
+        peers.iter().filter(|peer| !scene.told(**peer).is_empty()).count()
+    };
+    assert_eq!(asked(&mut scene, &strangers), MAX_STRANGERS);
+    assert_eq!(asked(&mut scene, &locals), locals.len());
+}
+
+#[test]
+fn at_most_so_many_wants_are_asked_about_at_a_time_and_all_in_the_end() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want(0..MAX_PROBES + 1);
+    assert_eq!(scene.told(A).len(), MAX_PROBES);
+    scene.presence(A, 0, Presence::DontHave);
+    scene.presence(B, 0, Presence::DontHave);
+    assert_eq!(scene.told(A), [format!("have {MAX_PROBES}")]);
+}
+
+#[test]
+fn a_cancelled_want_is_taken_back_from_all_who_were_told_and_only_from_them() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1, 2]);
+    scene.told(A);
+    scene.client.cancel(SESSION, [cid(1)]);
+    assert_eq!(scene.told(A), ["cancel 1"]);
+    assert_eq!(scene.told(B), ["have 2"], "never told of 1");
+    scene.client.close(SESSION);
+    assert_eq!(scene.told(A), ["cancel 2"]);
+    assert_eq!(scene.client.want_count(), 0);
+}
+
+#[test]
+fn a_want_taken_back_and_renewed_before_the_peer_heard_is_not_cancelled() {
+    let mut scene = Scene::new(&[A]);
+    scene.want([1]);
+    scene.told(A);
+    scene.client.cancel(SESSION, [cid(1)]);
+    scene.want([1]);
+    assert_eq!(scene.told(A), ["block 1"]);
+}
+
+#[test]
+fn a_block_wanted_by_two_sessions_is_asked_for_once_and_goes_to_both() {
+    let mut scene = Scene::new(&[A]);
+    scene.want([1]);
+    scene.client.open(SessionId(2));
+    scene.client.want(SessionId(2), [cid(1)], scene.now);
+    assert_eq!(scene.told(A), ["block 1"]);
+    scene.client.close(SESSION);
+    assert!(scene.told(A).is_empty(), "the other session wants it still");
+    assert_eq!(scene.client.on_block(A, &hash(1), LEN, scene.now), [(SessionId(2), cid(1))]);
+}
+
+#[test]
+fn the_same_bytes_under_two_cids_are_asked_for_once_and_come_under_both() {
+    let mut scene = Scene::new(&[A]);
+    let other = Cid::new_v1(crate::cid::DAG_PB, hash(1));
+    scene.client.want(SESSION, [cid(1), other], scene.now);
+    assert_eq!(scene.told(A), ["block 1"]);
+    let receivers = scene.client.on_block(A, &hash(1), LEN, scene.now);
+    assert_eq!(receivers, [(SESSION, cid(1)), (SESSION, other)]);
+}
+
+#[test]
+fn blocks_that_nobody_wants_go_nowhere() {
+    let mut scene = Scene::new(&[A]);
+    assert_eq!(scene.serve(A, 1), 0);
+    scene.want([1]);
+    assert_eq!(scene.serve(A, 1), 1);
+    assert_eq!(scene.serve(A, 1), 0, "twice");
+}
+
+#[test]
+fn a_peer_of_an_old_version_is_asked_for_blocks_only() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1]);
+    assert_eq!(scene.told(A), ["have 1"]);
+    scene.client.knows_no_presences(A, scene.now);
+    assert_eq!(scene.told(A), ["block 1"]);
+}
+
+#[test]
+fn a_session_that_found_no_room_gets_some_before_the_one_that_took_it_all() {
+    let mut scene = Scene::new(&[A]);
+    scene.client.open(SessionId(2));
+    for session in [SESSION, SessionId(2)] {
+        scene.client.add_provider(session, A, scene.now);
+    }
+    scene.want(0..2 * MAX_WANTS_IN_FLIGHT);
+    let late = 1_000_000;
+    scene.client.want(SessionId(2), [cid(late)], scene.now);
+    scene.told(A);
+    scene.serve(A, 0);
+    scene.serve(A, 1);
+    assert!(scene.told(A).contains(&format!("block {late}")));
+}
+
+#[test]
+fn work_is_split_by_speed_and_the_slow_one_is_relieved_at_the_end() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.client.add_provider(SESSION, B, scene.now);
+    scene.want(0..400);
+    let (mut owed_by_a, mut owed_by_b) = (Vec::new(), Vec::new());
+    let mut served = [0, 0];
+    // A serves ten blocks in the time of one of B.
+    for step in 0..4000 {
+        scene.now += Duration::from_millis(10);
+        if step % 20 == 0 {
+            scene.client.tick(scene.now);
+        }
+        for (peer, owed, is_turn, count) in
+            [(A, &mut owed_by_a, true, 0), (B, &mut owed_by_b, step % 10 == 0, 1)]
+        {
+            for entry in scene.client.take_entries(peer, scene.now) {
+                match entry {
+                    WantEntry::Want { cid, .. } => owed.push(cid),
+                    WantEntry::Cancel(cancelled) => owed.retain(|cid| *cid != cancelled),
+                }
+            }
+            if is_turn && !owed.is_empty() {
+                let cid = owed.remove(0);
+                served[count] += scene.client.on_block(peer, cid.hash(), LEN, scene.now).len();
+            }
+        }
+        if scene.client.want_count() == 0 {
+            // Alone A takes 400 steps, together they could do it in 364.
+            assert!(step < 400, "took {step} steps, served {served:?}");
+            return;
+        }
+    }
+    panic!("not finished, served {served:?}");
+}
+
+#[test]
+fn a_peer_is_needed_while_it_owes_a_block_or_a_session_that_it_served_is_open() {
+    let mut scene = Scene::new(&[A]);
+    assert!(!scene.client.needs(A));
+    scene.want([1]);
+    scene.told(A);
+    assert!(scene.client.needs(A) && scene.client.may_serve(A));
+    scene.serve(A, 1);
+    assert!(scene.client.needs(A) && !scene.client.may_serve(A));
+    scene.client.close(SESSION);
+    assert!(!scene.client.needs(A));
+}
+
+#[test]
+fn providers_are_searched_at_once_when_the_one_of_the_session_has_left() {
+    let mut scene = Scene::new(&[]);
+    scene.want([1]);
+    assert_eq!(scene.searched(), [1]);
+    scene.client.connect(A, false, scene.now);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.serve(A, 1);
+    scene.client.disconnect(A, scene.now);
+    scene.want([2]);
+    assert_eq!(scene.searched(), [2]);
+}
+
+#[test]
+fn a_peer_that_lacked_a_block_is_asked_again_with_the_next_search() {
+    for is_proven in [false, true] {
+        let mut scene = Scene::new(&[A, B]);
+        if is_proven {
+            scene.client.add_provider(SESSION, A, scene.now);
+        }
+        scene.want([1]);
+        scene.told(A);
+        scene.told(B);
+        scene.presence(A, 1, Presence::DontHave);
+        scene.told(B);
+        scene.presence(B, 1, Presence::DontHave);
+        assert_eq!(scene.searched(), [1]);
+        assert!(scene.told(A).is_empty() && scene.told(B).is_empty());
+        scene.pass(SEARCH_AGAIN.0);
+        assert_eq!(scene.searched(), [1]);
+        assert_eq!(scene.told(A), [if is_proven { "block 1" } else { "have 1" }]);
+    }
+}
+
+#[test]
+fn everything_wanted_before_a_peer_came_is_asked_of_it_once_it_has_served_a_block() {
+    let mut scene = Scene::new(&[]);
+    let count = 3 * MAX_PROBES;
+    scene.want(0..count);
+    scene.client.connect(A, false, scene.now);
+    assert_eq!(scene.told(A).len(), MAX_PROBES);
+    scene.serve(A, 0);
+    assert_eq!(scene.told(A).len(), count - MAX_PROBES);
+}

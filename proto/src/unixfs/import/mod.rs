@@ -1,0 +1,341 @@
+//! From files and directories to blocks, bit for bit as Kubo makes them.
+//!
+//! The caller cuts a file by its [`Chunker`], makes each [`leaf`] on any core, and feeds [`FileBuilder`] in
+//! order; [`DirectoryBuilder`] takes the roots that come out. Everything is pure: blocks are returned,
+//! nothing is stored.
+//!
+//! Source: IPIP-499 (<https://specs.ipfs.tech/ipips/ipip-0499/>), boxo `ipld/unixfs/importer` and
+//! `ipld/unixfs/io`.
+
+mod chunker;
+mod directory;
+mod file;
+
+use bytes::Bytes;
+
+use super::{Data, Kind};
+use crate::block::{Block, BlockError};
+use crate::cid::{Cid, DAG_PB, HashFunction, RAW, Version};
+use crate::codec::dag_pb;
+use crate::codec::wire::bytes_field_len;
+use crate::limits::{MAX_CHUNK_BYTES, MAX_HAMT_FANOUT, MIN_HAMT_FANOUT};
+
+pub use chunker::Chunker;
+pub use directory::DirectoryBuilder;
+pub use file::FileBuilder;
+
+/// Why something cannot be imported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// A chunker that does not exist here.
+    #[error("chunker not supported, name={name:?}; use size-<bytes>")]
+    Chunker {
+        /// The name as given.
+        name: String,
+    },
+    /// A chunk must hold something and fit in a block.
+    #[error("chunk length not allowed, len_bytes={len_bytes} min=1 max={}", MAX_CHUNK_BYTES)]
+    ChunkLength {
+        /// Length asked for, in bytes.
+        len_bytes: usize,
+    },
+    /// Options that cannot be or do not go together.
+    #[error("{0}")]
+    Options(&'static str),
+    /// A name that no directory can have.
+    #[error("invalid name in a directory, name={name:?}")]
+    Name {
+        /// The name, with anything that is not UTF-8 replaced.
+        name: String,
+    },
+    /// Names that a sharded directory cannot tell apart.
+    #[error("two names with the same hash, names={names:?}")]
+    HashCollision {
+        /// The names, with anything that is not UTF-8 replaced.
+        names: [String; 2],
+    },
+    /// A node that is not a valid block.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
+
+/// A named set of [`ImportOptions`] that gives the same CIDs in every implementation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// `unixfs-v1-2025`: what is recommended now, and our default.
+    #[default]
+    UnixfsV1_2025,
+    /// `unixfs-v0-2015`: what Kubo did by default for ten years.
+    UnixfsV0_2015,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 2] = [Self::UnixfsV1_2025, Self::UnixfsV0_2015];
+
+    /// Its name in IPIP-499.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnixfsV1_2025 => "unixfs-v1-2025",
+            Self::UnixfsV0_2015 => "unixfs-v0-2015",
+        }
+    }
+
+    /// The profile of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+}
+
+/// How the size of a directory is told before it is decided whether to shard it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeEstimate {
+    /// Names and binary CIDs only.
+    Links,
+    /// The block that the directory would be, to the byte.
+    Block,
+    /// None: only the number of entries counts.
+    Disabled,
+}
+
+/// Everything that decides what CID some content gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// CID version of every block but raw leaves, which are always of version 1.
+    pub cid_version: Version,
+    /// Whether leaves hold content only, or wrapped in UnixFS.
+    pub raw_leaves: bool,
+    /// Hash function of every block.
+    pub hash: HashFunction,
+    /// Where files are cut.
+    pub chunker: Chunker,
+    /// Children of a file's node, at most.
+    pub max_file_links: usize,
+    /// Entries of a directory in one node, at most; 0 for no such bound.
+    pub max_directory_links: usize,
+    /// Children of a shard, at most.
+    pub hamt_fanout: usize,
+    /// A directory is sharded when its size is above this, in bytes; 0 to shard none.
+    pub hamt_threshold_bytes: u64,
+    /// What that size is.
+    pub hamt_size_estimate: SizeEstimate,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self::from_profile(Profile::default())
+    }
+}
+
+impl ImportOptions {
+    /// The options of a profile.
+    pub fn from_profile(profile: Profile) -> Self {
+        let common = Self {
+            cid_version: Version::V1,
+            raw_leaves: true,
+            hash: HashFunction::Sha2_256,
+            chunker: Chunker::MIB_1,
+            max_file_links: 1024,
+            max_directory_links: 0,
+            hamt_fanout: 256,
+            hamt_threshold_bytes: 256 * 1024,
+            hamt_size_estimate: SizeEstimate::Block,
+        };
+        match profile {
+            Profile::UnixfsV1_2025 => common,
+            Profile::UnixfsV0_2015 => Self {
+                cid_version: Version::V0,
+                raw_leaves: false,
+                chunker: Chunker::KIB_256,
+                max_file_links: 174,
+                hamt_size_estimate: SizeEstimate::Links,
+                ..common
+            },
+        }
+    }
+
+    /// These options with what a user asked for in place.
+    ///
+    /// A hash function other than SHA2-256 takes CIDs of version 1 with it, and whoever asks for a version
+    /// gets the leaves that go with it, raw ones with 1 and wrapped ones with 0, unless `raw_leaves` says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`ImportError::Options`] for version 0 with another hash function.
+    pub fn with_cid_options(
+        mut self,
+        cid_version: Option<Version>,
+        hash: Option<HashFunction>,
+        raw_leaves: Option<bool>,
+    ) -> Result<Self, ImportError> {
+        self.hash = hash.unwrap_or(self.hash);
+        let implied = (self.hash != HashFunction::Sha2_256).then_some(Version::V1);
+        let asked = cid_version.or(implied.filter(|&version| version != self.cid_version));
+        self.cid_version = asked.unwrap_or(self.cid_version);
+        self.raw_leaves =
+            raw_leaves.or(asked.map(|version| version == Version::V1)).unwrap_or(self.raw_leaves);
+        self.check().map(|()| self)
+    }
+
+    /// Whether blocks can be made with these options.
+    ///
+    /// # Errors
+    /// [`ImportError::Options`].
+    pub fn check(&self) -> Result<(), ImportError> {
+        if self.cid_version == Version::V0 && self.hash != HashFunction::Sha2_256 {
+            return Err(ImportError::Options("CIDs of version 0 have SHA2-256 only; use version 1"));
+        }
+        if self.max_file_links < 2 {
+            return Err(ImportError::Options("a file's node needs at least 2 links"));
+        }
+        if !self.hamt_fanout.is_power_of_two()
+            || !(MIN_HAMT_FANOUT..=MAX_HAMT_FANOUT).contains(&self.hamt_fanout)
+        {
+            return Err(ImportError::Options(
+                "the fanout of a directory must be a power of two from 8 to 1024",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The block of a dag-pb node, under these options.
+    fn node_block(&self, node: Vec<u8>) -> Result<Block, BlockError> {
+        Block::hash(self.cid_version, DAG_PB, self.hash, node.into())
+    }
+}
+
+/// A leaf of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Block.
+    pub block: Block,
+    /// Length of its content, in bytes.
+    pub len_bytes: u64,
+    /// Length of its block, in bytes.
+    pub tsize: u64,
+}
+
+impl Leaf {
+    /// What the builder needs to know of it.
+    pub fn to_ref(&self) -> LeafRef {
+        LeafRef { cid: *self.block.cid(), len_bytes: self.len_bytes, tsize: self.tsize }
+    }
+}
+
+/// What a parent needs to know of a part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafRef {
+    /// CID.
+    pub cid: Cid,
+    /// Length of the content below it, in bytes.
+    pub len_bytes: u64,
+    /// Length of its block and of all below it, in bytes.
+    pub tsize: u64,
+}
+
+/// A file or directory that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Root.
+    pub cid: Cid,
+    /// Length of a file's content, in bytes; 0 for a directory.
+    pub len_bytes: u64,
+    /// Length of the root's block and of all below it, in bytes: what a link to it says.
+    pub tsize: u64,
+    /// Blocks that were not returned before, children first. A file of one leaf has none: its root is that
+    /// leaf.
+    pub blocks: Vec<Block>,
+}
+
+/// The leaf that holds `chunk`. Raw leaves share its memory.
+///
+/// # Errors
+/// [`BlockError::TooLarge`], or [`BlockError::Cid`] for options that fail [`ImportOptions::check`].
+pub fn leaf(options: &ImportOptions, chunk: Bytes) -> Result<Leaf, BlockError> {
+    let len_bytes = chunk.len() as u64;
+    let block = if options.raw_leaves {
+        Block::hash(Version::V1, RAW, options.hash, chunk)?
+    } else {
+        let mut message = Data::new(Kind::File);
+        message.data = (!chunk.is_empty()).then_some(chunk);
+        message.filesize = Some(len_bytes);
+        options.node_block(bare_node(&message))?
+    };
+    let tsize = block.data().len() as u64;
+    Ok(Leaf { block, len_bytes, tsize })
+}
+
+/// The block of a symbolic link to `target`. What a link to it says as its size is the block's length.
+///
+/// # Errors
+/// As [`leaf`].
+pub fn symlink(options: &ImportOptions, target: impl Into<Bytes>) -> Result<Block, BlockError> {
+    let mut message = Data::new(Kind::Symlink);
+    message.data = Some(target.into());
+    options.node_block(bare_node(&message))
+}
+
+/// A node without links.
+fn bare_node(message: &Data) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes_field_len(message.encoded_len()));
+    put_message(&mut out, message);
+    out
+}
+
+/// Appends `message` as the payload of a node.
+fn put_message(out: &mut Vec<u8>, message: &Data) {
+    dag_pb::put_data_header(out, message.encoded_len());
+    message.put(out);
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod kubo;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_leaf_shares_the_memory_of_its_chunk() {
+        let chunk = Bytes::from(vec![7; 1000]);
+        let leaf = leaf(&ImportOptions::default(), chunk.clone()).unwrap();
+        assert_eq!(leaf.block.data().as_ptr(), chunk.as_ptr());
+        assert_eq!((leaf.len_bytes, leaf.tsize), (1000, 1000));
+    }
+
+    #[test]
+    fn a_wrapped_leaf_of_the_longest_chunk_fits_in_a_block() {
+        let options = ImportOptions::from_profile(Profile::UnixfsV0_2015);
+        assert!(leaf(&options, vec![0; MAX_CHUNK_BYTES].into()).is_ok());
+        let too_long = leaf(&options, vec![0; crate::limits::MAX_BLOCK_BYTES].into());
+        assert!(matches!(too_long, Err(BlockError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn profiles_have_the_names_of_the_specification() {
+        for profile in Profile::ALL {
+            assert_eq!(Profile::from_name(profile.name()), Some(profile));
+            assert_eq!(ImportOptions::from_profile(profile).check(), Ok(()));
+        }
+        assert_eq!(Profile::from_name("unixfs-v1-2025"), Some(Profile::UnixfsV1_2025));
+        assert_eq!(Profile::from_name("test"), None);
+    }
+
+    #[test]
+    fn options_out_of_bounds_are_refused() {
+        let with = |change: fn(&mut ImportOptions)| {
+            let mut options = ImportOptions::default();
+            change(&mut options);
+            options.check().is_ok()
+        };
+        assert!(with(|options| options.max_file_links = 2));
+        assert!(!with(|options| options.max_file_links = 1));
+        assert!(with(|options| options.hamt_fanout = MIN_HAMT_FANOUT));
+        assert!(!with(|options| options.hamt_fanout = MIN_HAMT_FANOUT / 2));
+        assert!(with(|options| options.hamt_fanout = MAX_HAMT_FANOUT));
+        assert!(!with(|options| options.hamt_fanout = MAX_HAMT_FANOUT * 2));
+        assert!(!with(|options| options.hamt_fanout = 255));
+    }
+}

@@ -1,0 +1,350 @@
+//! `pin add`, `pin rm`, `pin ls`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cairn_node::pins::{Pin, PinFilter, PinKind, Pins as Kept};
+use cairn_proto::cid::Cid;
+use cairn_proto::path::ContentPath;
+use futures::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::bare_cid;
+use crate::command::{Binder, Command, JsonEvent, Output, stream_of};
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// Pause between two events of progress.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
+
+/// What was pinned or unpinned, or how far the fetching is. Source: Kubo `core/commands/pin/pin.go`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Pins {
+    /// CIDs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<String>,
+    /// Blocks that are here so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<u64>,
+    /// Bytes of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+impl JsonEvent for Pins {}
+
+/// Fetches DAGs and keeps them.
+#[derive(Debug, Clone)]
+pub struct Add {
+    /// What to pin.
+    pub paths: Vec<String>,
+    /// Everything below, not the block alone.
+    pub recursive: bool,
+    /// Name of the pins.
+    pub name: Option<String>,
+    /// Tell how far the fetching is.
+    pub progress: bool,
+}
+
+impl Default for Add {
+    fn default() -> Self {
+        Self { paths: Vec::new(), recursive: true, name: None, progress: false }
+    }
+}
+
+impl Command for Add {
+    const PATH: &'static str = "pin/add";
+    type Event = Pins;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.args("ipfs-path", 1, &mut self.paths)?;
+        binder.option("recursive", "r", &mut self.recursive)?;
+        binder.option("name", "n", &mut self.name)?;
+        binder.option("progress", "", &mut self.progress)
+    }
+
+    fn is_stream(&self) -> bool {
+        self.progress
+    }
+
+    async fn run(self, context: Context, output: Output<Pins>) -> Result<()> {
+        let node = context.node().await?;
+        let kind = if self.recursive { PinKind::Recursive } else { PinKind::Direct };
+        let mut pins = Vec::new();
+        for path in &self.paths {
+            let path = ContentPath::parse(path)?;
+            let (mut told, mut last) = (Instant::now(), (0, 0));
+            let on_progress = |blocks, bytes| {
+                last = (blocks, bytes);
+                if self.progress && told.elapsed() >= PROGRESS_PAUSE {
+                    told = Instant::now();
+                    output.show(so_far(last));
+                }
+            };
+            let cid =
+                node.pin_add(&path, kind, self.name.clone(), context.session_options(), on_progress).await?;
+            if self.progress {
+                output.send(so_far(last)).await?;
+            }
+            pins.push(context.text(&cid));
+        }
+        output.send(Pins { pins, ..Pins::default() }).await
+    }
+}
+
+fn so_far((blocks, bytes): (u64, u64)) -> Pins {
+    Pins { pins: Vec::new(), progress: Some(blocks), bytes: Some(bytes) }
+}
+
+/// Lets DAGs go.
+#[derive(Debug, Clone)]
+pub struct Rm {
+    /// What to unpin.
+    pub paths: Vec<String>,
+    /// Unpin a recursive pin too, not only a direct one.
+    pub recursive: bool,
+}
+
+impl Default for Rm {
+    fn default() -> Self {
+        Self { paths: Vec::new(), recursive: true }
+    }
+}
+
+impl Command for Rm {
+    const PATH: &'static str = "pin/rm";
+    type Event = Pins;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.args("ipfs-path", 1, &mut self.paths)?;
+        binder.option("recursive", "r", &mut self.recursive)
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    async fn run(self, context: Context, output: Output<Pins>) -> Result<()> {
+        let kept = context.node().await?.pins().clone();
+        let mut pins = Vec::new();
+        for path in &self.paths {
+            let cid = target(&context, path).await?;
+            let pin = look_up(&kept, cid, Kept::get).await?;
+            let kind = match pin.map(|pin| pin.kind) {
+                None => return Err(Error::new(format!("not pinned or pinned indirectly, cid={cid}"))),
+                Some(PinKind::Recursive) if !self.recursive => {
+                    return Err(Error::new(format!("{cid} is pinned recursively")));
+                }
+                Some(kind) => kind,
+            };
+            kept.unpin(cid, kind).await?;
+            pins.push(context.text(&cid));
+        }
+        output.send(Pins { pins, ..Pins::default() }).await
+    }
+}
+
+/// The CID at the end of a path; one that is given as such needs no look at its block.
+async fn target(context: &Context, path: &str) -> Result<Cid> {
+    let path = ContentPath::parse(path)?;
+    match bare_cid(&path) {
+        Some(cid) => Ok(cid),
+        None => Ok(context.session().await?.resolve(&path).await?.cid),
+    }
+}
+
+async fn look_up<T: Send + 'static>(
+    pins: &Kept,
+    cid: Cid,
+    look: impl FnOnce(&Kept, &Cid) -> cairn_node::Result<T> + Send + 'static,
+) -> Result<T> {
+    let pins = pins.clone();
+    let found = tokio::task::spawn_blocking(move || look(&pins, &cid)).await;
+    Ok(found.map_err(|error| Error::new(format!("looking up a pin stopped: {error}")))??)
+}
+
+/// Lists what is kept.
+#[derive(Debug, Clone)]
+pub struct Ls {
+    /// What to look up; everything is listed when empty.
+    pub paths: Vec<String>,
+    /// `all`, `recursive`, `direct` or `indirect`.
+    pub kind: String,
+    /// Tell CIDs only; for people, since JSON tells the type anyway.
+    pub quiet: bool,
+    /// Only pins with this in their names.
+    pub name: Option<String>,
+    /// One event for each pin.
+    pub stream: bool,
+    /// Tell names.
+    pub names: bool,
+}
+
+impl Default for Ls {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            kind: "all".to_owned(),
+            quiet: false,
+            name: None,
+            stream: false,
+            names: false,
+        }
+    }
+}
+
+/// One pin, or all of them. Source: Kubo `core/commands/pin/pin.go`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PinList {
+    /// All of them by CID, when they do not come one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<BTreeMap<String, PinType>>,
+    /// CID, when they come one by one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cid: String,
+    /// Name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// What kind of pin it is.
+    #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+}
+
+impl JsonEvent for PinList {}
+
+/// What kind of pin it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PinType {
+    /// `recursive`, `direct`, `indirect`, or `indirect through` a CID.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// Name.
+    #[serde(default)]
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Only(PinKind),
+    Indirect,
+}
+
+impl Command for Ls {
+    const PATH: &'static str = "pin/ls";
+    type Event = PinList;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.args("ipfs-path", 0, &mut self.paths)?;
+        binder.option("type", "t", &mut self.kind)?;
+        binder.option("quiet", "q", &mut self.quiet)?;
+        binder.option("name", "n", &mut self.name)?;
+        binder.option("stream", "s", &mut self.stream)?;
+        binder.option("names", "", &mut self.names)
+    }
+
+    fn is_stream(&self) -> bool {
+        self.stream
+    }
+
+    async fn run(mut self, context: Context, output: Output<PinList>) -> Result<()> {
+        let wanted = match self.kind.as_str() {
+            "all" => Wanted::All,
+            "recursive" => Wanted::Only(PinKind::Recursive),
+            "direct" => Wanted::Only(PinKind::Direct),
+            "indirect" => Wanted::Indirect,
+            other => {
+                return Err(Error::client(format!(
+                    "invalid type '{other}', must be one of {{direct, indirect, recursive, all}}"
+                )));
+            }
+        };
+        self.name = self.name.filter(|name| !name.is_empty());
+        if self.stream {
+            return self.list(&context, wanted, output).await;
+        }
+        let mut keys = BTreeMap::new();
+        let mut pins = std::pin::pin!(stream_of(|output| self.list(&context, wanted, output)));
+        while let Some(PinList { cid, name, kind, .. }) = pins.try_next().await? {
+            keys.insert(cid, PinType { kind, name });
+        }
+        output.send(PinList { keys: Some(keys), ..PinList::default() }).await
+    }
+}
+
+impl Ls {
+    async fn list(&self, context: &Context, wanted: Wanted, output: Output<PinList>) -> Result<()> {
+        let kept = context.node().await?.pins().clone();
+        if self.paths.is_empty() {
+            self.list_all(context, wanted, kept, output).await
+        } else {
+            self.list_given(context, wanted, &kept, &output).await
+        }
+    }
+
+    async fn list_all(
+        &self,
+        context: &Context,
+        wanted: Wanted,
+        kept: Kept,
+        output: Output<PinList>,
+    ) -> Result<()> {
+        let kind = if let Wanted::Only(kind) = wanted { Some(kind) } else { None };
+        let filter = PinFilter { kind, name_part: self.name.clone() };
+        let (named, context) = (self.names || self.name.is_some(), context.clone());
+        let text = move |cid: &Cid| context.text(cid);
+        // A block that is only kept by others has no name.
+        let indirect = wanted != Wanted::Only(PinKind::Recursive) && kind.is_none() && self.name.is_none();
+        output
+            .send_blocking(move || {
+                let pins = (wanted != Wanted::Indirect).then(|| kept.list(filter)).into_iter().flatten();
+                let others = indirect.then(|| kept.list_indirect()).into_iter().flatten();
+                let others_text = text.clone();
+                let pins = pins.map(move |pin| pin.map(|pin| entry(text(&pin.cid), &pin, named)));
+                let others = others.map(move |cid| {
+                    let cid = others_text(&cid?);
+                    Ok(PinList { cid, kind: "indirect".to_owned(), ..PinList::default() })
+                });
+                pins.chain(others).map(|event| event.map_err(Error::from))
+            })
+            .await
+    }
+
+    async fn list_given(
+        &self,
+        context: &Context,
+        wanted: Wanted,
+        kept: &Kept,
+        output: &Output<PinList>,
+    ) -> Result<()> {
+        for path in &self.paths {
+            let not_pinned = || Error::new(format!("path '{path}' is not pinned"));
+            let cid = target(context, path).await?;
+            let pin = look_up(kept, cid, Kept::get).await?;
+            let pin = pin.filter(|pin| wanted == Wanted::All || wanted == Wanted::Only(pin.kind));
+            let event = match pin {
+                Some(pin) => entry(context.text(&cid), &pin, self.names),
+                None if matches!(wanted, Wanted::Only(_)) => return Err(not_pinned()),
+                None => {
+                    let parent = look_up(kept, cid, Kept::indirect).await?.ok_or_else(not_pinned)?;
+                    let kind = format!("indirect through {}", context.text(&parent));
+                    PinList { cid: context.text(&cid), kind, ..PinList::default() }
+                }
+            };
+            output.send(event).await?;
+        }
+        Ok(())
+    }
+}
+
+fn entry(cid: String, pin: &Pin, named: bool) -> PinList {
+    let kind = match pin.kind {
+        PinKind::Recursive => "recursive",
+        PinKind::Direct => "direct",
+    };
+    let name = if named { pin.name.clone().unwrap_or_default() } else { String::new() };
+    PinList { keys: None, cid, name, kind: kind.to_owned() }
+}

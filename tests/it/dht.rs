@@ -1,0 +1,40 @@
+//! Content found through the DHT, under a protocol name that no other network uses.
+
+use cairn_tests::{Node, Scratch, Transport, files_equal};
+use serde_json::json;
+
+/// A DHT server that starts from the node at `bootstrap`.
+fn server(bootstrap: Option<&Node>) -> Node {
+    let mut node = Node::cairn();
+    let peers: Vec<_> = bootstrap.iter().map(|node| node.addr(Transport::Tcp)).collect();
+    for (key, value) in [
+        ("Routing.Type", json!("dhtserver")),
+        ("Routing.DHTProtocol", json!("/cairn-test/kad/1.0.0")),
+        ("Routing.LanDHTProtocol", json!("/cairn-test/lan/kad/1.0.0")),
+        ("Bootstrap", json!(peers)),
+    ] {
+        node.set(key, value);
+    }
+    node.start();
+    node
+}
+
+fn peer_id(node: &Node) -> String {
+    node.run(&["id", "-f", "<id>"]).text()
+}
+
+#[test]
+fn content_is_found_through_the_dht_by_a_node_that_was_not_told_its_source() {
+    let scratch = Scratch::new();
+    let file = scratch.random_file("file", 5_000_000, 40);
+    let middle = server(None);
+    let source = server(Some(&middle));
+    let reader = server(Some(&middle));
+
+    let cid = source.add(&file);
+    // The root is announced in the background; `routing provide` ends when it is.
+    source.run(&["routing", "provide", &cid]).text();
+    let providers = reader.run(&["routing", "findprovs", "--timeout=30s", "-n", "1", &cid]).text();
+    assert_eq!(providers, peer_id(&source));
+    assert!(files_equal(&file, &reader.get(&cid)));
+}

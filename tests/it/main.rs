@@ -1,0 +1,13 @@
+//! Scenarios that cross crates, in one binary: it links once, and its tests share two cores.
+
+mod arrows;
+mod bad_input;
+mod browser;
+mod crash;
+mod dht;
+mod gateway;
+mod helia;
+mod kubo;
+mod peers;
+mod readme;
+mod two_nodes;

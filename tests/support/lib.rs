@@ -1,0 +1,18 @@
+//! What the scenarios are told with: real nodes as child processes, seeded content, plain tools to compare with.
+//!
+//! Everything here panics with what was seen, since a test that cannot go on has failed. Every wait has a deadline.
+//! Nothing leaves this machine: nodes listen on loopback, know no bootstrap peers, and stop with their handles.
+
+mod data;
+mod helia;
+mod node;
+mod peers;
+mod process;
+mod tools;
+
+pub use data::{Scratch, Tree, big_file_bytes, files_equal, trees_equal};
+pub use helia::Helia;
+pub use node::{Node, Profile, Transport};
+pub use peers::{Peer, cairn_binary, find};
+pub use process::{Output, Process, run};
+pub use tools::{Curl, browse, sha256_of};
