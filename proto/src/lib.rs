@@ -9,6 +9,7 @@ pub mod car;
 pub mod cid;
 pub mod codec;
 pub mod content;
+pub mod denylist;
 mod hash;
 pub mod limits;
 pub mod path;
