@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cairn_proto::content::{ContentError, PortStream, Session};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::patience::Patience;
 
@@ -26,6 +27,8 @@ pub(crate) enum Cut {
     Short { missing_bytes: u64 },
     #[error("content is longer than its length, surplus_bytes={surplus_bytes}")]
     Long { surplus_bytes: u64 },
+    #[error("the response takes longer than {0:?}")]
+    Late(Duration),
 }
 
 /// The body. Dropping it cancels the session behind it.
@@ -36,10 +39,22 @@ pub(crate) struct ContentBody {
     /// Bytes still to come, `first` included, where the length is known.
     remaining: Option<u64>,
     patience: Patience,
+    limits: Limits,
     /// What is counted as one request until the body is done.
     _permit: OwnedSemaphorePermit,
     /// Kept so that its providers stay with the stream.
     _session: Arc<dyn Session>,
+}
+
+/// How long a body may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Longest wait for more content.
+    pub(crate) chunk_timeout: Duration,
+    /// When the request began.
+    pub(crate) started: Instant,
+    /// Longest time since then.
+    pub(crate) request_timeout: Duration,
 }
 
 impl ContentBody {
@@ -47,7 +62,7 @@ impl ContentBody {
         first: Option<Bytes>,
         rest: PortStream<Bytes>,
         len_bytes: Option<u64>,
-        patience: Duration,
+        limits: Limits,
         session: Arc<dyn Session>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
@@ -55,7 +70,8 @@ impl ContentBody {
             first,
             rest,
             remaining: len_bytes,
-            patience: Patience::new(patience),
+            patience: Patience::new(limits.chunk_timeout),
+            limits,
             _permit: permit,
             _session: session,
         }
@@ -70,6 +86,10 @@ impl ContentBody {
             return Poll::Ready(Some(Err(Cut::Stalled(self.patience.limit()))));
         };
         self.patience.renew();
+        // No timer is needed: while nothing comes patience ends it, and while nothing is taken the socket does.
+        if self.limits.started.elapsed() > self.limits.request_timeout {
+            return Poll::Ready(Some(Err(Cut::Late(self.limits.request_timeout))));
+        }
         Poll::Ready(match item {
             Some(Ok(chunk)) => Some(self.count(chunk)),
             Some(Err(error)) => Some(Err(error.into())),

@@ -29,6 +29,8 @@ pub(crate) enum Failure {
     NotAcceptable,
     /// Content that is forbidden here.
     Blocked,
+    /// The same, because the law forbids it.
+    BlockedByLaw,
     /// `only-if-cached`, and it is not.
     NotCached,
     /// A path past its bounds.
@@ -42,6 +44,15 @@ pub(crate) enum Failure {
     IndexNotFile,
     /// More requests at the same time than allowed.
     Overloaded,
+    /// More requests of one client than allowed.
+    TooOften {
+        /// Seconds until the next one is.
+        retry_secs: u64,
+    },
+    /// Content above a size limit of the operator.
+    TooLarge,
+    /// A range of a file above the size up to which ranges are served.
+    NoRanges,
     /// The content cannot be traversed or read.
     Broken,
     /// A part of the gateway that is not there.
@@ -71,6 +82,8 @@ pub(crate) struct Row {
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Kept for a while: an immutable path stays as it is, but software and blocklists change.
 const SHORT: HeaderValue = HeaderValue::from_static("public, max-age=300");
+/// A size does not change, and limits seldom do. Source: boxo `gateway`, `cacheControlSizeLimit`.
+const SIZE: HeaderValue = HeaderValue::from_static("public, max-age=604800, stale-while-revalidate=2678400");
 /// Source: boxo `gateway` (60 s for 429); the same for content that may turn up.
 const RETRY: Option<HeaderValue> = Some(HeaderValue::from_static("60"));
 
@@ -121,6 +134,13 @@ impl Failure {
                 None,
                 SHORT,
             ),
+            Self::BlockedByLaw => (
+                StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
+                "Not available for legal reasons",
+                "The operator of this gateway may not serve this content.",
+                None,
+                SHORT,
+            ),
             Self::NotCached => (
                 StatusCode::PRECONDITION_FAILED,
                 "Not cached",
@@ -148,6 +168,27 @@ impl Failure {
             Self::Overloaded => {
                 (StatusCode::TOO_MANY_REQUESTS, "Too busy", "Try again in a minute.", RETRY, NO_STORE)
             }
+            Self::TooOften { retry_secs } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests",
+                "Ask less often, or run a node of your own.",
+                Some(HeaderValue::from(retry_secs)),
+                NO_STORE,
+            ),
+            Self::TooLarge => (
+                StatusCode::GONE,
+                "Too large for this gateway",
+                "Fetch it with a node of your own, or block by block with ?format=raw.",
+                None,
+                SIZE,
+            ),
+            Self::NoRanges => (
+                StatusCode::NOT_IMPLEMENTED,
+                "No ranges of a file this large",
+                "Fetch all of it, or block by block with ?format=raw.",
+                None,
+                SHORT,
+            ),
             Self::Broken => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "This content is broken",
@@ -198,6 +239,7 @@ impl Refusal {
             ContentErrorKind::Timeout => Failure::Timeout,
             ContentErrorKind::Invalid => Failure::Invalid,
             ContentErrorKind::Blocked => Failure::Blocked,
+            ContentErrorKind::BlockedByLaw => Failure::BlockedByLaw,
             ContentErrorKind::Corrupt => Failure::Broken,
             ContentErrorKind::Unavailable => Failure::Unavailable,
             ContentErrorKind::Internal => {
@@ -235,6 +277,7 @@ mod tests {
             (ContentErrorKind::Timeout, 504),
             (ContentErrorKind::Invalid, 400),
             (ContentErrorKind::Blocked, 410),
+            (ContentErrorKind::BlockedByLaw, 451),
             (ContentErrorKind::Corrupt, 500),
             (ContentErrorKind::Unavailable, 503),
             (ContentErrorKind::Internal, 500),

@@ -50,6 +50,11 @@ impl Format {
         self.row().2
     }
 
+    /// Whether a client can verify what it gets in this format.
+    pub(crate) fn is_trustless(self) -> bool {
+        matches!(self, Self::Raw | Self::Car | Self::IpnsRecord)
+    }
+
     /// Whether programs also name this type in `Accept` out of habit, and take whatever comes.
     pub(crate) fn is_plain(self) -> bool {
         matches!(self, Self::Json | Self::Cbor)

@@ -39,6 +39,16 @@ pub(crate) fn allow_every_origin(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
 }
 
+/// Puts `own` in the place of headers of the same names.
+pub(crate) fn replace(headers: &mut HeaderMap, own: &HeaderMap) {
+    for name in own.keys() {
+        headers.remove(name);
+        for value in own.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+}
+
 /// A value from text that holds only visible ASCII and spaces.
 pub(crate) fn ascii(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("the text is visible ASCII")

@@ -7,6 +7,7 @@ use http::{HeaderMap, Uri, header};
 use multibase::Base;
 
 use crate::error::{Failure, Refusal};
+use crate::policy::{Hosts, Policy};
 
 /// Longest label of a host name, in bytes. Source: RFC 1035 §2.3.4.
 const MAX_LABEL_BYTES: usize = 63;
@@ -44,29 +45,53 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusa
         }
         (None, None) => "",
     };
-    let without_user = text.rsplit_once('@').map_or(text, |(_, host)| host);
-    Ok(without_user.to_ascii_lowercase())
+    Ok(normal(text))
 }
 
-/// Finds the site of a lower-case `authority` among the gateways of `subdomain_hosts`.
-pub(crate) fn site<'a>(authority: &'a str, subdomain_hosts: &[String]) -> Result<Site<'a>, Refusal> {
-    let name = name_of(authority);
-    for gateway in subdomain_hosts {
-        if name == gateway {
-            return Ok(Site::Gateway);
-        }
-        let Some(rest) = name.strip_suffix(gateway.as_str()).and_then(|rest| rest.strip_suffix('.')) else {
-            continue;
-        };
-        if let Some(label) = rest.strip_suffix(".ipfs") {
-            let root = root_of(label)?;
-            return Ok(Site::Content { root, label, gateway: &authority[rest.len() + 1..] });
-        }
-        if let Some(label) = rest.strip_suffix(".ipns") {
-            return Ok(Site::Name { label });
-        }
+/// Host and port in the form that they are compared in.
+pub(crate) fn normal(text: &str) -> String {
+    let without_user = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    without_user.to_ascii_lowercase()
+}
+
+/// The policy that holds for a lower-case `authority`: its own, that of the gateway above it, or that of the others.
+pub(crate) fn policy<'a>(authority: &str, hosts: &'a Hosts) -> &'a Policy {
+    let above = || below(authority).find_map(|(_, _, gateway)| subdomains(gateway, hosts));
+    hosts.find(authority, name_of(authority)).or_else(above).unwrap_or(&hosts.others)
+}
+
+/// Finds the site of a lower-case `authority`.
+pub(crate) fn site<'a>(authority: &'a str, hosts: &Hosts) -> Result<Site<'a>, Refusal> {
+    if let Some(policy) = hosts.find(authority, name_of(authority)) {
+        return Ok(if policy.subdomains { Site::Gateway } else { Site::Path });
     }
-    Ok(Site::Path)
+    let found = below(authority).find(|(_, _, gateway)| subdomains(gateway, hosts).is_some());
+    match found {
+        Some((label, Namespace::Ipfs, gateway)) => {
+            Ok(Site::Content { root: root_of(label)?, label, gateway })
+        }
+        Some((label, Namespace::Ipns, _)) => Ok(Site::Name { label }),
+        None => Ok(Site::Path),
+    }
+}
+
+enum Namespace {
+    Ipfs,
+    Ipns,
+}
+
+/// The ways to read a host as `{label}.ipfs.{gateway}` or `{label}.ipns.{gateway}`.
+fn below(authority: &str) -> impl Iterator<Item = (&str, Namespace, &str)> {
+    authority.match_indices('.').filter_map(|(at, _)| {
+        let (label, rest) = (&authority[..at], &authority[at + 1..]);
+        let of = |name, namespace| rest.strip_prefix(name).map(|gateway| (label, namespace, gateway));
+        of("ipfs.", Namespace::Ipfs).or_else(|| of("ipns.", Namespace::Ipns))
+    })
+}
+
+/// The policy of a gateway that gives content origins of its own.
+fn subdomains<'a>(gateway: &str, hosts: &'a Hosts) -> Option<&'a Policy> {
+    hosts.find(gateway, name_of(gateway)).filter(|policy| policy.subdomains)
 }
 
 fn root_of(label: &str) -> Result<Cid, Refusal> {
@@ -104,6 +129,16 @@ pub(crate) fn is_loopback(authority: &str) -> bool {
         || literal.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
 }
 
+/// Whether a client is on this computer or on a network that no one else is on: a container's gateway, a home.
+pub(crate) fn is_near(client: IpAddr) -> bool {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+    }
+}
+
 /// The host without its port and without the dot of the root zone.
 fn name_of(authority: &str) -> &str {
     let port =
@@ -115,18 +150,37 @@ fn name_of(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::HostPattern;
 
     // Source: Kubo, the empty directory in both versions.
     const CID_V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
     const CID_V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
 
-    fn hosts() -> Vec<String> {
-        vec!["localhost".to_owned(), "example.com".to_owned()]
+    fn hosts() -> Hosts {
+        let policy = |subdomains| Policy { subdomains, ..Policy::default() };
+        let mut hosts = Hosts::default();
+        for (name, subdomains) in [("example.com", true), ("*.wild.org", true), ("path.org", false)] {
+            hosts.named.push((HostPattern::new(name), policy(subdomains)));
+        }
+        hosts
+    }
+
+    #[test]
+    fn the_policy_of_a_gateway_holds_for_the_hosts_below_it() {
+        let hosts = hosts();
+        for authority in
+            ["example.com", "example.com.:80", "a.wild.org", "x.ipfs.example.com", "a.b.ipns.a.wild.org"]
+        {
+            assert!(policy(authority, &hosts).subdomains, "{authority}");
+        }
+        for authority in ["", "x.ipfs.path.org", "path.org", "wild.org", "a.b.wild.org", "x.example.com"] {
+            assert!(!policy(authority, &hosts).subdomains, "{authority}");
+        }
     }
 
     #[test]
     fn content_has_the_host_below_a_gateway_to_itself() {
-        for suffix in ["localhost", "localhost:8080", "localhost.:8080", "example.com"] {
+        for suffix in ["localhost", "localhost:8080", "localhost.:8080", "example.com", "b.wild.org:1"] {
             let authority = format!("{CID_V1}.ipfs.{suffix}");
             let Site::Content { root, label, gateway } = site(&authority, &hosts()).unwrap() else {
                 panic!("{authority} is not a content host")
@@ -137,7 +191,7 @@ mod tests {
 
     #[test]
     fn other_hosts_are_gateways_or_nothing() {
-        for authority in ["localhost", "localhost:1", "example.com."] {
+        for authority in ["localhost", "localhost:1", "example.com.", "a.wild.org"] {
             assert_eq!(site(authority, &hosts()), Ok(Site::Gateway), "{authority}");
         }
         for authority in [
@@ -149,10 +203,15 @@ mod tests {
             "a.localhost",
             "ipfs.localhost",
             "a.ipfs.org",
+            "a.ipfs.path.org",
+            "path.org",
+            "wild.org",
         ] {
             assert_eq!(site(authority, &hosts()), Ok(Site::Path), "{authority}");
         }
-        assert_eq!(site("k51.ipns.localhost", &hosts()), Ok(Site::Name { label: "k51" }));
+        for (authority, label) in [("k51.ipns.localhost", "k51"), ("a.b.ipns.example.com:1", "a.b")] {
+            assert_eq!(site(authority, &hosts()), Ok(Site::Name { label }));
+        }
     }
 
     #[test]

@@ -10,15 +10,19 @@
 
 mod body;
 mod cache;
+mod caller;
 mod error;
 mod format;
 mod headers;
 mod host;
+mod limits;
 mod media;
 mod pages;
 mod patience;
 mod pipeline;
+mod policy;
 mod range;
+mod rate;
 mod request;
 mod respond;
 mod server;
@@ -27,5 +31,7 @@ mod sniff;
 pub mod tls;
 
 pub use pipeline::Gateway;
-pub use server::{Encrypted, serve_http, serve_https};
-pub use settings::{Fetch, ServerSettings, Settings};
+pub use policy::{Fetch, HostPattern, Hosts, Policy};
+pub use rate::Rate;
+pub use server::{Client, Encrypted, serve_http, serve_https};
+pub use settings::{ServerSettings, Settings};

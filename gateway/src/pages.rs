@@ -92,8 +92,12 @@ impl Listing {
         write(&row, page);
     }
 
-    pub(crate) fn write_foot(&self, page: &mut String) {
+    /// `is_whole`: every entry has a row.
+    pub(crate) fn write_foot(&self, page: &mut String, is_whole: bool) {
         let entries = match self.entry_count {
+            count if !is_whole => {
+                format!("The first {count} entries; there are more, and all are in the CAR")
+            }
             0 => "This directory is empty".to_owned(),
             1 => "1 entry".to_owned(),
             count => format!("{count} entries"),

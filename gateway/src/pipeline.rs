@@ -1,8 +1,8 @@
 //! The way of a request, and what its steps share.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,14 +17,17 @@ use http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::body::ContentBody;
+use crate::body::{ContentBody, Limits};
 use crate::cache::{Cache, Known};
+use crate::caller::Caller;
 use crate::error::{Failure, Refusal};
 use crate::format;
 use crate::headers;
-use crate::request::{self, ContentRequest, Scheme, Wanted};
+use crate::host;
+use crate::rate::Buckets;
+use crate::request::{self, ContentRequest, Wanted};
 use crate::respond;
-use crate::server::Encrypted;
+use crate::server::{Client, Encrypted};
 use crate::settings::Settings;
 
 /// A gateway over some content. Cheap to clone.
@@ -36,6 +39,7 @@ struct Shared {
     settings: Settings,
     cache: Cache,
     permits: Arc<Semaphore>,
+    rates: Option<Buckets>,
 }
 
 impl Gateway {
@@ -43,7 +47,8 @@ impl Gateway {
     pub fn new(content: Arc<dyn Content>, settings: Settings) -> Self {
         let cache = Cache::new(settings.cache_bytes);
         let permits = Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Shared { content, settings, cache, permits }))
+        let rates = settings.rate.map(Buckets::new);
+        Self(Arc::new(Shared { content, settings, cache, permits, rates }))
     }
 
     /// Everything that the gateway answers, for [`serve_http`](crate::serve_http) and [`serve_https`](crate::serve_https).
@@ -51,19 +56,48 @@ impl Gateway {
         Router::new().fallback(handle).with_state(self.clone())
     }
 
-    async fn answer(&self, parts: Parts) -> Result<Response, Refusal> {
+    async fn answer(&self, parts: Parts, caller: &Caller) -> Result<Response, Refusal> {
+        self.0.admit(caller.client)?;
         let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned() else {
             return Err(Refusal::new(Failure::Overloaded, "too many requests at the same time"));
         };
-        let scheme = Scheme(if parts.extensions.get::<Encrypted>().is_some() { "https" } else { "http" });
-        match request::read(&parts.method, &parts.uri, parts.headers, scheme, &self.0.settings)? {
+        match request::read(&parts.method, &parts.uri, parts.headers, caller, &self.0.settings)? {
             Wanted::Preflight => Ok(respond::preflight()),
             Wanted::Front => Ok(respond::front()),
             Wanted::Moved(location) => respond::moved(&location),
             Wanted::Content(request) => {
+                self.0.check(&request.path)?;
                 respond::content(Job::new(Arc::clone(&self.0), request, permit)).await
             }
         }
+    }
+}
+
+impl Shared {
+    /// Who sent a request.
+    fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
+        let peer = parts.extensions.get::<Client>().map(|client| client.0);
+        let encrypted = parts.extensions.get::<Encrypted>().is_some();
+        Caller::of(peer, encrypted, &parts.uri, &parts.headers, &self.settings.trusted_proxies)
+    }
+
+    /// Counts a request of a client.
+    fn admit(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
+        let (Some(rates), Some(address)) = (&self.rates, client) else { return Ok(()) };
+        if address.to_canonical().is_loopback() {
+            return Ok(());
+        }
+        rates.take(address).map_err(|wait| {
+            let retry_secs = wait.as_secs() + 1;
+            Refusal::new(
+                Failure::TooOften { retry_secs },
+                format!("too many requests, try again in {retry_secs} s"),
+            )
+        })
+    }
+
+    fn check(&self, path: &ContentPath) -> Result<(), Refusal> {
+        self.content.check(path).map_err(|error| Refusal::from_content(error, false))
     }
 }
 
@@ -77,11 +111,15 @@ async fn handle(State(gateway): State<Gateway>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let (started, method, uri) = (Instant::now(), parts.method.clone(), parts.uri.clone());
     let wants_html = format::accepts_html(&parts.headers);
-    let mut response = match gateway.answer(parts).await {
-        Ok(response) => response,
-        Err(refusal) => respond::refusal(&refusal, wants_html),
+    let caller = gateway.0.caller(&parts);
+    let answer = match &caller {
+        Ok(caller) => gateway.answer(parts, caller).await,
+        Err(refusal) => Err(refusal.clone()),
     };
+    let mut response = answer.unwrap_or_else(|refusal| respond::refusal(&refusal, wants_html));
     headers::allow_every_origin(response.headers_mut());
+    let authority = caller.as_ref().map_or("", |caller| &caller.authority);
+    headers::replace(response.headers_mut(), &host::policy(authority, &gateway.0.settings.hosts).headers);
     let elapsed_ms = started.elapsed().as_millis();
     tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), elapsed_ms, "request");
     response
@@ -94,6 +132,7 @@ pub(crate) struct Job {
     /// Opened by the first step that needs content: an answer from what is known needs none.
     session: Option<Opened>,
     permit: OwnedSemaphorePermit,
+    started: Instant,
 }
 
 #[derive(Clone)]
@@ -105,7 +144,12 @@ struct Opened {
 
 impl Job {
     fn new(shared: Arc<Shared>, request: Box<ContentRequest>, permit: OwnedSemaphorePermit) -> Self {
-        Self { request, shared, session: None, permit }
+        Self { request, shared, session: None, permit, started: Instant::now() }
+    }
+
+    /// What the operator has decided.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
     }
 
     fn open(&mut self) -> Opened {
@@ -125,7 +169,7 @@ impl Job {
     /// What the path of the request leads to. `fresh` asks the content even when it is known, for a response that
     /// needs every block along the path.
     pub(crate) async fn resolve(&mut self, fresh: bool) -> Result<Arc<Known>, Refusal> {
-        if let Some(known) = self.known(&self.request.path).filter(|_| !fresh) {
+        if let (Some(known), false) = (self.known(&self.request.path)?, fresh) {
             return Ok(known);
         }
         let path = self.request.path.clone();
@@ -139,7 +183,7 @@ impl Job {
         }
         // A path too long to have an index has none.
         let Ok(path) = self.request.path.join("index.html") else { return Ok(None) };
-        if let Some(known) = self.known(&path) {
+        if let Some(known) = self.known(&path)? {
             return Ok(Some(known));
         }
         match self.resolve_now(path).await {
@@ -152,12 +196,17 @@ impl Job {
         }
     }
 
-    fn known(&self, path: &ContentPath) -> Option<Arc<Known>> {
+    /// What is known of a path, unless any of it was forbidden since.
+    fn known(&self, path: &ContentPath) -> Result<Option<Arc<Known>>, Refusal> {
         // What is known need not be in the store any more, and `only-if-cached` asks just that.
         if self.request.only_if_cached {
-            return None;
+            return Ok(None);
         }
-        self.shared.cache.get(path)
+        let known = self.shared.cache.get(path);
+        for cid in known.iter().flat_map(|known| &known.resolved.roots) {
+            self.shared.check(&ContentPath::from_cid(*cid))?;
+        }
+        Ok(known)
     }
 
     async fn resolve_now(&mut self, path: ContentPath) -> Result<Arc<Known>, Refusal> {
@@ -212,7 +261,8 @@ impl Job {
         len_bytes: Option<u64>,
     ) -> Body {
         let session = self.open().session;
-        let patience: Duration = self.shared.settings.chunk_timeout;
-        Body::new(ContentBody::new(first, rest, len_bytes, patience, session, self.permit))
+        let Settings { chunk_timeout, request_timeout, .. } = self.shared.settings;
+        let limits = Limits { chunk_timeout, started: self.started, request_timeout };
+        Body::new(ContentBody::new(first, rest, len_bytes, limits, session, self.permit))
     }
 }

@@ -5,10 +5,12 @@ use cairn_proto::path::{ContentPath, PathError, Root};
 use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::caller::Caller;
 use crate::error::{Failure, Refusal};
 use crate::format::{self, Choice, Format};
 use crate::host::{self, Site};
-use crate::settings::{Fetch, Settings};
+use crate::policy::{Fetch, Policy};
+use crate::settings::Settings;
 
 /// Bytes of a name that are escaped in a URL path. What stays is what Go's `url.URL.EscapedPath` leaves.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -77,16 +79,12 @@ pub(crate) enum Mount {
     },
 }
 
-/// How a request arrived, as far as the URLs of the answer depend on it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scheme(pub(crate) &'static str);
-
 /// Reads a request.
 pub(crate) fn read(
     method: &Method,
     uri: &Uri,
     headers: HeaderMap,
-    scheme: Scheme,
+    caller: &Caller,
     settings: &Settings,
 ) -> Result<Wanted, Refusal> {
     if method == Method::OPTIONS {
@@ -98,15 +96,15 @@ pub(crate) fn read(
             format!("method {method} is not allowed: this gateway only reads"),
         ));
     }
-    let authority = host::authority(uri, &headers)?;
+    let Caller { scheme, authority, .. } = caller;
+    let policy = host::policy(authority, &settings.hosts);
     let query = Query::parse(uri.query())?;
-    let (path, path_text, mount) = match host::site(&authority, &settings.subdomain_hosts)? {
+    let (path, path_text, mount) = match host::site(authority, &settings.hosts)? {
         Site::Content { root, label, gateway } => {
             let canonical = host::label(&root)?;
             if canonical != label {
                 return Ok(Wanted::Moved(format!(
-                    "{}://{canonical}.ipfs.{gateway}{uri}",
-                    scheme.0,
+                    "{scheme}://{canonical}.ipfs.{gateway}{uri}",
                     uri = path_and_query(uri)
                 )));
             }
@@ -123,16 +121,23 @@ pub(crate) fn read(
                 Below::Elsewhere(location) => return Ok(Wanted::Moved(location)),
             };
             if site == Site::Gateway {
-                return to_origin(&path, uri, &authority, scheme).map(Wanted::Moved);
+                check_namespace(&path, policy)?;
+                return to_origin(&path, uri, caller).map(Wanted::Moved);
             }
             refuse_wide_worker(&path, &headers)?;
             (path, uri.path().to_owned(), Mount::Path)
         }
     };
-    let local_only = match settings.fetch {
+    check_namespace(&path, policy)?;
+    let choice = format::choose(&query, &headers)?;
+    if !policy.deserialized && !choice.format.is_some_and(Format::is_trustless) {
+        let message = "this host serves only what a client can verify: format=raw, car or ipns-record";
+        return Err(Refusal::new(Failure::NotAcceptable, message));
+    }
+    let local_only = match policy.fetch {
         Fetch::Always => false,
         Fetch::Never => true,
-        Fetch::Loopback => !host::is_loopback(&authority),
+        Fetch::Loopback => !(host::is_loopback(authority) && caller.client.is_none_or(host::is_near)),
     };
     Ok(Wanted::Content(Box::new(ContentRequest {
         path,
@@ -148,7 +153,7 @@ pub(crate) fn read(
                 value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("only-if-cached"))
             }),
         local_only,
-        choice: format::choose(&query, &headers)?,
+        choice,
         query,
         raw_query: uri.query().map(str::to_owned),
         headers,
@@ -210,14 +215,27 @@ fn name_refusal(name: &str) -> Refusal {
     Refusal::new(Failure::Unsupported, message)
 }
 
+/// Whether a host serves the namespace of a path.
+fn check_namespace(path: &ContentPath, policy: &Policy) -> Result<(), Refusal> {
+    let (is_served, namespace) = match path.root() {
+        Root::Ipfs(_) => (policy.ipfs, "/ipfs"),
+        Root::Ipns(_) => (policy.ipns, "/ipns"),
+    };
+    if is_served {
+        return Ok(());
+    }
+    Err(Refusal::new(Failure::NoSuchUrl, format!("this host does not serve {namespace}")))
+}
+
 /// Where the path of a gateway's own host has its own origin.
-fn to_origin(path: &ContentPath, uri: &Uri, authority: &str, scheme: Scheme) -> Result<String, Refusal> {
+fn to_origin(path: &ContentPath, uri: &Uri, caller: &Caller) -> Result<String, Refusal> {
     let Root::Ipfs(root) = path.root() else { return Err(name_refusal("")) };
     let label = host::label(root)?;
     let rest = segments_url(path.segments());
     let slash = if uri.path().ends_with('/') || rest.is_empty() { "/" } else { "" };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Ok(format!("{}://{label}.ipfs.{authority}{rest}{slash}{query}", scheme.0))
+    let Caller { scheme, authority, .. } = caller;
+    Ok(format!("{scheme}://{label}.ipfs.{authority}{rest}{slash}{query}"))
 }
 
 fn path_and_query(uri: &Uri) -> &str {

@@ -1,6 +1,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::*;
+use crate::policy::{HostPattern, Hosts};
 
 // Source: Kubo, `hello world` as one raw leaf and the empty directory in both versions.
 const CID: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
@@ -8,12 +9,23 @@ const CID_V0: &str = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
 const CID_V0_AS_V1: &str = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354";
 
 fn ask(host: &str, target: &str, extra: &[(&'static str, &'static str)]) -> Result<Wanted, Refusal> {
+    ask_with(host, target, extra, &Settings::default())
+}
+
+fn ask_with(
+    host: &str,
+    target: &str,
+    extra: &[(&'static str, &'static str)],
+    settings: &Settings,
+) -> Result<Wanted, Refusal> {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, host.parse().unwrap());
     headers.extend(
         extra.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
     );
-    read(&Method::GET, &target.parse().unwrap(), headers, Scheme("http"), &Settings::default())
+    let uri = target.parse().unwrap();
+    let caller = Caller::of(None, false, &uri, &headers, &[])?;
+    read(&Method::GET, &uri, headers, &caller, settings)
 }
 
 fn content(host: &str, target: &str) -> ContentRequest {
@@ -118,8 +130,9 @@ fn what_is_no_content_path_is_refused_with_the_path_in_its_own_case() {
 #[test]
 fn only_reading_is_allowed() {
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::CONNECT, Method::TRACE] {
-        let asked =
-            read(&method, &"/".parse().unwrap(), HeaderMap::new(), Scheme("http"), &Settings::default());
+        let (uri, headers) = (Uri::from_static("/"), HeaderMap::new());
+        let caller = Caller::of(None, false, &uri, &headers, &[]).unwrap();
+        let asked = read(&method, &uri, headers, &caller, &Settings::default());
         assert_eq!(asked.unwrap_err().failure, Failure::Method, "{method}");
     }
 }
@@ -162,19 +175,63 @@ fn a_worker_may_not_control_all_content_of_a_host() {
 
 #[test]
 fn strangers_get_what_is_in_the_store_unless_the_settings_say_otherwise() {
-    let local_only = |host: &'static str, fetch| {
-        let settings = Settings { fetch, ..Settings::default() };
+    let local_only = |client: &str, host: &'static str, fetch| {
+        let policy = Policy { fetch, ..Policy::default() };
+        let settings = Settings { hosts: Hosts { named: Vec::new(), others: policy }, ..Settings::default() };
         let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
-        match read(&Method::GET, &format!("/ipfs/{CID}").parse().unwrap(), headers, Scheme("http"), &settings)
-        {
+        let uri = format!("/ipfs/{CID}").parse().unwrap();
+        let caller = Caller::of(client.parse().ok(), false, &uri, &headers, &[]).unwrap();
+        match read(&Method::GET, &uri, headers, &caller, &settings) {
             Ok(Wanted::Content(request)) => request.local_only,
             other => panic!("{other:?}"),
         }
     };
-    assert!(!local_only("127.0.0.1:8080", Fetch::Loopback));
-    assert!(local_only("gateway.example", Fetch::Loopback));
-    assert!(!local_only("gateway.example", Fetch::Always));
-    assert!(local_only("127.0.0.1", Fetch::Never));
+    for near in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "172.17.0.1", "fd00::1", "fe80::1", ""] {
+        assert!(!local_only(near, "127.0.0.1:8080", Fetch::Loopback), "{near}");
+        assert!(!local_only(near, "localhost", Fetch::Loopback), "{near}");
+        assert!(local_only(near, "gateway.example", Fetch::Loopback), "{near}");
+    }
+    for stranger in ["192.0.2.1", "2001:db8::1"] {
+        assert!(local_only(stranger, "localhost", Fetch::Loopback), "anybody can claim that host");
+        assert!(!local_only(stranger, "gateway.example", Fetch::Always));
+    }
+    assert!(local_only("127.0.0.1", "127.0.0.1", Fetch::Never));
+}
+
+#[test]
+fn a_host_serves_the_namespaces_that_it_is_for() {
+    let named = |policy| {
+        let hosts = Hosts { named: vec![(HostPattern::new("a.example"), policy)], others: Policy::default() };
+        Settings { hosts, ..Settings::default() }
+    };
+    let asked = |host: &str, settings: &Settings| ask_with(host, &format!("/ipfs/{CID}"), &[], settings);
+    let without = named(Policy { ipfs: false, ..Policy::default() });
+    assert_eq!(asked("a.example", &without).unwrap_err().failure, Failure::NoSuchUrl);
+    assert!(asked("b.example", &without).is_ok());
+    let without = named(Policy { ipfs: false, subdomains: true, ..Policy::default() });
+    assert_eq!(asked("a.example", &without).unwrap_err().failure, Failure::NoSuchUrl);
+    assert_eq!(asked(&format!("{CID}.ipfs.a.example"), &without).unwrap_err().failure, Failure::NoSuchUrl);
+}
+
+#[test]
+fn a_trustless_host_serves_only_what_can_be_verified() {
+    let policy = Policy { deserialized: false, ..Policy::default() };
+    let settings = Settings { hosts: Hosts { named: Vec::new(), others: policy }, ..Settings::default() };
+    let asked = |query: &str, accept: &'static str| {
+        let target = format!("/ipfs/{CID}{query}");
+        ask_with("a.example", &target, &[("accept", accept)], &settings).map(|_| ())
+    };
+    for (query, accept) in [
+        ("?format=raw", ""),
+        ("?format=car", ""),
+        ("", "application/vnd.ipld.raw"),
+        ("", "application/vnd.ipld.car"),
+    ] {
+        assert_eq!(asked(query, accept), Ok(()), "{query} {accept}");
+    }
+    for (query, accept) in [("", ""), ("?format=tar", ""), ("?format=json", ""), ("", "text/html")] {
+        assert_eq!(asked(query, accept).unwrap_err().failure, Failure::NotAcceptable, "{query} {accept}");
+    }
 }
 
 #[test]

@@ -2,24 +2,45 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::policy::Hosts;
+use crate::rate::Rate;
+
 /// Settings of a [`Gateway`](crate::Gateway).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Host names under which every content gets an origin of its own, `{cid}.ipfs.{host}`; lower case, without port.
-    /// A path request to such a host is redirected there. Every other host is a path gateway.
-    pub subdomain_hosts: Vec<String>,
-    /// For whom content may be fetched from peers.
-    pub fetch: Fetch,
+    /// What each host is for.
+    pub hosts: Hosts,
+    /// Networks of the proxies whose `X-Forwarded-For`, `-Host` and `-Proto` are believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Longest wait for the first byte of a response; then 504.
     ///
     /// Source: boxo `gateway.DefaultRetrievalTimeout` (30 s).
     pub first_byte_timeout: Duration,
     /// Longest wait for more content once a response has begun; then the connection is cut.
     pub chunk_timeout: Duration,
+    /// Longest time that one response may take; then the connection is cut.
+    ///
+    /// Source: boxo `gateway.DefaultMaxRequestDuration` (1 h).
+    pub request_timeout: Duration,
     /// Requests answered at the same time, bodies included; one more gets 429.
     ///
     /// Source: boxo `gateway.DefaultMaxConcurrentRequests` (4,096).
     pub max_requests: usize,
+    /// Most requests of one client by its address, `None` for any number; one more gets 429. Clients on this computer are
+    /// not counted.
+    pub rate: Option<Rate>,
+    /// Most rows of a listing; it says so when there are more.
+    pub max_rows: u64,
+    /// Largest file that is served as a file, in bytes, `None` for any; a larger one gets 410.
+    pub max_file_bytes: Option<u64>,
+    /// Largest UnixFS content that is served in any format but as single blocks, in bytes and as far as its root tells;
+    /// `None` for any. Larger content gets 410.
+    pub max_content_bytes: Option<u64>,
+    /// Largest file of which a range is served, in bytes, `None` for any; a range of a larger one gets 501. For operators
+    /// behind a CDN that fetches all of a file for each range of it.
+    pub max_range_file_bytes: Option<u64>,
     /// Memory for what is known of immutable paths and for the content of small files, in bytes.
     pub cache_bytes: u64,
 }
@@ -27,28 +48,20 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            subdomain_hosts: vec!["localhost".to_owned()],
-            fetch: Fetch::Loopback,
+            hosts: Hosts::default(),
+            trusted_proxies: Vec::new(),
             first_byte_timeout: Duration::from_secs(30),
             chunk_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(3600),
             max_requests: 4096,
+            rate: None,
+            max_rows: 200_000,
+            max_file_bytes: None,
+            max_content_bytes: None,
+            max_range_file_bytes: None,
             cache_bytes: 32 * 1024 * 1024,
         }
     }
-}
-
-/// For whom content may be fetched from peers; the others get what is in the store.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fetch {
-    /// Requests whose host is `localhost`, a name below it, or a loopback address: the user of this machine.
-    ///
-    /// A gateway that fetches for everybody gets its whole domain onto blocking lists.
-    #[default]
-    Loopback,
-    /// Everybody.
-    Always,
-    /// Nobody.
-    Never,
 }
 
 /// Settings of a listening server.

@@ -1,7 +1,10 @@
 //! Blocks, local first: the only module that decides that a block is not here and must be asked for.
 //!
 //! Invariant: whatever leaves this module has been hashed, and a block from the network is in the store (though not yet
-//! durable) before [`Session::finish`] returns. It knows nothing of UnixFS or paths.
+//! durable) before [`Session::finish`] returns. What the operator forbids neither leaves it nor is asked for; [`Served`]
+//! holds peers to the same. It knows nothing of UnixFS or paths.
+
+mod served;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +19,12 @@ use futures::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::denylists::Denylists;
 use crate::exchange;
 use crate::store::{Durability, Lease, Store};
 use crate::{Error, Kind, Result};
+
+pub use served::Served;
 
 /// Most CIDs that one task on the blocking pool reads: large enough to batch, small enough that a window is read by
 /// several cores.
@@ -39,6 +45,7 @@ pub struct Blocks {
     store: Store,
     exchange: Option<exchange::Handle>,
     block_timeout: Duration,
+    denylists: Denylists,
     arriving: Arc<Arriving>,
 }
 
@@ -60,9 +67,11 @@ impl Arriving {
     }
 
     /// Reads blocks: what was received before is found here or, once it is gone from here, in the store.
-    fn read(&self, store: &Store, batch: Vec<Cid>) -> Read {
+    fn read(&self, store: &Store, denylists: &Denylists, batch: Vec<Cid>) -> Read {
         let mut read = Read::with_capacity(batch.len());
         let mut stored = Vec::with_capacity(batch.len());
+        let (batch, denied) = split_denied(denylists, batch);
+        read.extend(denied);
         let arriving = self.lock();
         for cid in batch {
             match arriving.get(cid.hash()).and_then(|block| block.clone().with_cid(cid)) {
@@ -83,8 +92,18 @@ impl Arriving {
 
 impl Blocks {
     /// Blocks of `store`; what it lacks comes from `exchange` within `block_timeout`, if there is one.
-    pub fn new(store: Store, exchange: Option<exchange::Handle>, block_timeout: Duration) -> Self {
-        Self { store, exchange, block_timeout, arriving: Arc::default() }
+    pub fn new(
+        store: Store,
+        exchange: Option<exchange::Handle>,
+        block_timeout: Duration,
+        denylists: Denylists,
+    ) -> Self {
+        Self { store, exchange, block_timeout, denylists, arriving: Arc::default() }
+    }
+
+    /// What is not served.
+    pub fn denylists(&self) -> &Denylists {
+        &self.denylists
     }
 
     /// The store alone.
@@ -102,6 +121,7 @@ impl Blocks {
     ) -> Session {
         Session {
             store: self.store.clone(),
+            denylists: self.denylists.clone(),
             arriving: Arc::clone(&self.arriving),
             lease: Arc::new(self.store.lease()),
             source: if local_only { None } else { self.exchange.clone() },
@@ -121,6 +141,7 @@ type Read = Vec<(Cid, Result<Option<Block>>)>;
 #[derive(Debug)]
 pub struct Session {
     store: Store,
+    denylists: Denylists,
     arriving: Arc<Arriving>,
     lease: Arc<Lease>,
     /// Where an exchange session comes from when the first block is missing.
@@ -154,7 +175,8 @@ impl Session {
     pub fn request(&mut self, cids: Vec<Cid>) {
         for batch in cids.chunks(READ_BATCH.min(cids.len().div_ceil(4).max(1))) {
             let (store, arriving, batch) = (self.store.clone(), Arc::clone(&self.arriving), batch.to_vec());
-            self.reads.push(tokio::task::spawn_blocking(move || arriving.read(&store, batch)));
+            let denylists = self.denylists.clone();
+            self.reads.push(tokio::task::spawn_blocking(move || arriving.read(&store, &denylists, batch)));
         }
     }
 
@@ -162,7 +184,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Kind::NotLocal`] for a block that is not here when the session is local; [`Kind::Timeout`] when no peer delivers
-    /// anything for the block timeout; what the store says otherwise.
+    /// anything for the block timeout; [`Kind::Blocked`] or [`Kind::BlockedByLaw`]; what the store says otherwise.
     ///
     /// # Cancellation
     /// Safe: blocks that were not returned are returned by the next call.
@@ -188,11 +210,12 @@ impl Session {
     /// Lengths in bytes of the blocks that are in the store, which are held there as if they had been read.
     ///
     /// # Errors
-    /// What the store says.
+    /// [`Kind::Blocked`] or [`Kind::BlockedByLaw`]; what the store says.
     pub async fn hold(&self, cids: &[Cid]) -> Result<Vec<Option<u64>>> {
         if cids.is_empty() {
             return Ok(Vec::new());
         }
+        cids.iter().try_for_each(|cid| self.denylists.check_block(cid))?;
         let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
         let hashes: Vec<_> = cids.iter().map(|cid| *cid.hash()).collect();
         let held = tokio::task::spawn_blocking(move || store.hold(&hashes, &lease));
@@ -204,6 +227,7 @@ impl Session {
     /// # Errors
     /// As [`Self::next`].
     pub async fn get(&mut self, cid: &Cid) -> Result<Block> {
+        self.denylists.check_block(cid)?;
         if let Some(block) = Block::from_identity(*cid) {
             return Ok(block);
         }
@@ -284,6 +308,20 @@ impl Session {
         }));
         Ok(blocks)
     }
+}
+
+/// Takes out what is forbidden, each with its error.
+fn split_denied(denylists: &Denylists, batch: Vec<Cid>) -> (Vec<Cid>, Read) {
+    let mut denied = Read::new();
+    let mut allowed = batch;
+    allowed.retain(|cid| match denylists.check_block(cid) {
+        Ok(()) => true,
+        Err(error) => {
+            denied.push((*cid, Err(error)));
+            false
+        }
+    });
+    (allowed, denied)
 }
 
 async fn join_write(write: JoinHandle<Result<()>>) -> Result<()> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, Served};
+use crate::denylists::Denylists;
 use crate::node::{Inner, Network, Node};
 use crate::pins::Pins;
 use crate::routing::records::{RecordLimits, Records, WallClock};
@@ -42,14 +43,19 @@ impl Builder {
     /// [`crate::Kind::Unavailable`] for a repo or port that is in use, [`crate::Kind::Invalid`] for a repo of a newer format.
     pub async fn open(self) -> Result<Node> {
         let path = self.settings.repo.join(STORE_DIR);
-        let store_settings = self.settings.store.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(&path, &store_settings))
+        let (store_settings, folders) = (self.settings.store.clone(), self.settings.denylists.clone());
+        let opening =
+            move || Ok::<_, Error>((Denylists::open(folders)?, Store::open(&path, &store_settings)?));
+        let (denylists, store) = tokio::task::spawn_blocking(opening)
             .await
             .map_err(|error| Error::internal("opening the store panicked").with_cause(error))??;
         let pins = Pins::new(store.clone());
         let groups = ["work", "exchange", "swarm"].map(Tasks::new);
         let network = match self.settings.swarm.clone() {
-            Some(swarm) => Some(self.start_network(&swarm, &store, &groups).await?),
+            Some(swarm) => {
+                let served = Served::new(store.clone(), denylists.clone());
+                Some(self.start_network(&swarm, &store, served, &groups).await?)
+            }
             None => None,
         };
         let unfinished = pins.clone();
@@ -58,8 +64,9 @@ impl Builder {
                 tracing::warn!(%error, "what an earlier crash left of a pin was not released");
             }
         });
+        groups[0].spawn("denylists", denylists.clone().watch(groups[0].stopping().clone()));
         let exchange = network.as_ref().map(|network| network.exchange.clone());
-        let blocks = Blocks::new(store, exchange, self.settings.block_timeout);
+        let blocks = Blocks::new(store, exchange, self.settings.block_timeout, denylists);
         Ok(Node::from_parts(Inner { settings: self.settings, blocks, pins, network, groups }))
     }
 
@@ -67,6 +74,7 @@ impl Builder {
         &self,
         settings: &SwarmSettings,
         store: &Store,
+        served: Served,
         groups: &[Tasks; 3],
     ) -> Result<Network> {
         let [_, exchange_tasks, swarm_tasks] = groups;
@@ -88,7 +96,7 @@ impl Builder {
         let swarm = swarm::start(settings, components, swarm_tasks).await?;
         let routing = routing::Handle::new(swarm.clone());
         let peers = exchange::ports::Network { swarm: swarm.clone(), routing: routing.clone() };
-        let (blocks, peers) = (Arc::new(store.clone()), Arc::new(peers));
+        let (blocks, peers) = (Arc::new(served), Arc::new(peers));
         let exchange = exchange::start(wire, blocks, peers, settings.bitswap_server, exchange_tasks);
         Ok(Network { swarm, routing, exchange })
     }

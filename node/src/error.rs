@@ -17,6 +17,8 @@ pub enum Kind {
     Invalid,
     /// An operator forbids this content.
     Blocked,
+    /// The same, because the law forbids it.
+    BlockedByLaw,
     /// No room: free some, or raise the quota.
     Full,
     /// Stored or received data is damaged: repair or refetch.

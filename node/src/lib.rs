@@ -6,6 +6,7 @@
 pub mod blocks;
 pub mod builder;
 pub mod dag;
+pub mod denylists;
 pub mod error;
 pub mod exchange;
 pub mod gc;

@@ -142,6 +142,9 @@ impl Node {
     /// Tells the network, in the background, that this node has a root.
     pub fn announce(&self, cid: Cid) {
         let Some(routing) = self.routing().cloned() else { return };
+        if self.inner.blocks.denylists().check_block(&cid).is_err() {
+            return;
+        }
         self.inner.groups[0].spawn("announce", async move {
             if let Err(error) = routing.provide(*cid.hash()).await {
                 tracing::debug!(%cid, %error, "root was not announced");

@@ -21,6 +21,8 @@ pub struct Settings {
     pub swarm: Option<SwarmSettings>,
     /// Longest wait for a single block from the network before a request fails with [`crate::Kind::Timeout`].
     pub block_timeout: Duration,
+    /// Folders with lists of what is not served; see [`crate::denylists`].
+    pub denylists: Vec<PathBuf>,
 }
 
 /// Settings of the store.

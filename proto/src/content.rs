@@ -35,6 +35,8 @@ pub enum ContentErrorKind {
     Invalid,
     /// An operator forbids this content.
     Blocked,
+    /// The same, because the law forbids it.
+    BlockedByLaw,
     /// Bytes that do not hash to their CID, or a block that does not decode.
     Corrupt,
     /// Shutting down or overloaded; asking again later may help.
@@ -152,6 +154,13 @@ pub struct Progress {
 pub trait Content: Send + Sync + 'static {
     /// Opens a session. Does no work yet.
     fn session(&self, options: SessionOptions) -> Arc<dyn Session>;
+
+    /// Whether a path may be served, apart from what lies along it. To be asked before an answer from memory too: what is
+    /// forbidden changes.
+    ///
+    /// # Errors
+    /// [`ContentErrorKind::Blocked`] or [`ContentErrorKind::BlockedByLaw`].
+    fn check(&self, path: &ContentPath) -> Result<(), ContentError>;
 }
 
 /// The content side of one request. All results are cancelled when dropped.

@@ -4,6 +4,7 @@ mod arrows;
 mod bad_input;
 mod browser;
 mod crash;
+mod denylists;
 mod dht;
 mod gateway;
 mod helia;

@@ -14,5 +14,5 @@ pub use data::{Scratch, Tree, big_file_bytes, files_equal, trees_equal};
 pub use helia::Helia;
 pub use node::{Node, Profile, Transport};
 pub use peers::{Peer, cairn_binary, find};
-pub use process::{Output, Process, run};
+pub use process::{Output, Process, run, until};
 pub use tools::{Curl, browse, sha256_of};

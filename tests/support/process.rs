@@ -24,6 +24,16 @@ pub struct Process {
     passed: usize,
 }
 
+/// Asks again and again until the answer is yes, for what no line of a log tells.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    const DEADLINE: Duration = Duration::from_secs(60);
+    let until = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < until, "waited in vain, expected={what}");
+        thread::yield_now();
+    }
+}
+
 #[derive(Debug, Default)]
 struct Log {
     state: Mutex<State>,

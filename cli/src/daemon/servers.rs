@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use cairn_gateway::{Fetch, Gateway, ServerSettings, Settings, serve_http, serve_https, tls};
+use cairn_gateway::{
+    Fetch, Gateway, HostPattern, Hosts, Policy, Rate, ServerSettings, Settings, serve_http, serve_https, tls,
+};
 use cairn_node::Node;
 use cairn_node::settings::config::Config;
-use cairn_node::settings::config::http::GatewaySettings;
+use cairn_node::settings::config::http::{GatewaySettings, HostSettings};
 use cairn_rpc::Repo;
 use cairn_rpc::address::{HostPort, multiaddr};
 use cairn_rpc::server;
+use http::{HeaderMap, HeaderName};
 use libp2p::Multiaddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -94,7 +97,7 @@ impl Servers {
             servers.tasks.spawn(server::serve(listener, api.clone(), shutdown.clone()));
         }
         let settings = config.gateway()?;
-        let gateway = Gateway::new(node.content(), gateway_settings(&settings)).router();
+        let gateway = Gateway::new(node.content(), gateway_settings(&settings)?).router();
         for listener in bound.gateway {
             let serving = serve_http(listener, gateway.clone(), ServerSettings::default(), shutdown.clone());
             servers.tasks.spawn(serving);
@@ -154,20 +157,47 @@ impl Servers {
     }
 }
 
-fn gateway_settings(settings: &GatewaySettings) -> Settings {
+fn gateway_settings(settings: &GatewaySettings) -> Result<Settings> {
     let default = Settings::default();
-    Settings {
-        subdomain_hosts: settings.subdomain_hosts.clone(),
-        fetch: match settings.no_fetch {
-            None => default.fetch,
+    let named = settings.hosts.iter().map(|(name, host)| Ok((HostPattern::new(name), policy(host)?)));
+    Ok(Settings {
+        hosts: Hosts { named: named.collect::<Result<_>>()?, others: policy(&settings.others)? },
+        trusted_proxies: settings.trusted_proxies.clone(),
+        first_byte_timeout: settings.retrieval_timeout.unwrap_or(default.first_byte_timeout),
+        chunk_timeout: settings.retrieval_timeout.unwrap_or(default.chunk_timeout),
+        request_timeout: settings.max_request_duration.unwrap_or(default.request_timeout),
+        max_requests: settings.max_requests.unwrap_or(default.max_requests),
+        rate: settings.rate_limit.map(|(per_second, burst)| Rate { per_second, burst }),
+        max_rows: settings.max_listing_rows.unwrap_or(default.max_rows),
+        max_file_bytes: settings.max_file_bytes,
+        max_content_bytes: settings.max_content_bytes,
+        max_range_file_bytes: settings.max_range_file_bytes,
+        ..default
+    })
+}
+
+fn policy(host: &HostSettings) -> Result<Policy> {
+    let mut headers = HeaderMap::new();
+    for (name, values) in &host.headers {
+        for value in values {
+            let header = || Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?));
+            let (name, value) =
+                header().with_context(|| format!("Gateway.HTTPHeaders: not a header, {name}: {value}"))?;
+            headers.append(name, value);
+        }
+    }
+    Ok(Policy {
+        subdomains: host.use_subdomains,
+        ipfs: host.ipfs,
+        ipns: host.ipns,
+        deserialized: host.deserialized,
+        fetch: match host.no_fetch {
+            None => Fetch::Loopback,
             Some(true) => Fetch::Never,
             Some(false) => Fetch::Always,
         },
-        first_byte_timeout: settings.retrieval_timeout.unwrap_or(default.first_byte_timeout),
-        chunk_timeout: settings.retrieval_timeout.unwrap_or(default.chunk_timeout),
-        max_requests: settings.max_requests.unwrap_or(default.max_requests),
-        ..default
-    }
+        headers,
+    })
 }
 
 fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>> {

@@ -49,7 +49,9 @@ async fn list(mut job: Job, directory: &Known) -> Result<Response, Refusal> {
         return Ok(response(StatusCode::OK, headers, no_body()));
     }
     let page = Listing::new(&job.request, directory);
-    let (first, rest) = job.start(|session| Box::pin(Rows::new(page, session.entries(&cid)))).await?;
+    let max_rows = job.settings().max_rows;
+    let (first, rest) =
+        job.start(|session| Box::pin(Rows::new(page, session.entries(&cid), max_rows))).await?;
     Ok(response(StatusCode::OK, headers, job.into_body(first, rest, None)))
 }
 
@@ -58,6 +60,8 @@ struct Rows {
     page: Listing,
     entries: PortStream<Entry>,
     piece: String,
+    /// Rows that may still be written.
+    rows_left: u64,
     state: State,
 }
 
@@ -69,8 +73,8 @@ enum State {
 }
 
 impl Rows {
-    fn new(page: Listing, entries: PortStream<Entry>) -> Self {
-        Self { page, entries, piece: String::new(), state: State::Head }
+    fn new(page: Listing, entries: PortStream<Entry>, max_rows: u64) -> Self {
+        Self { page, entries, piece: String::new(), rows_left: max_rows, state: State::Head }
     }
 
     fn begin(&mut self) {
@@ -99,13 +103,14 @@ impl Stream for Rows {
                     this.state = State::Done;
                     return Poll::Ready(Some(Err(error)));
                 }
-                Ok(Some(entry)) => {
+                Ok(Some(entry)) if this.rows_left > 0 => {
+                    this.rows_left -= 1;
                     this.begin();
                     this.page.write_row(&mut this.piece, &entry);
                 }
-                Ok(None) => {
+                Ok(end) => {
                     this.begin();
-                    this.page.write_foot(&mut this.piece);
+                    this.page.write_foot(&mut this.piece, end.is_none());
                     this.state = State::Done;
                     break;
                 }

@@ -14,7 +14,7 @@ use crate::error::{Failure, Refusal};
 use crate::format::Format;
 use crate::headers::{self, NOSNIFF};
 use crate::pipeline::Job;
-use crate::{media, sniff};
+use crate::{limits, media, sniff};
 
 /// The file at the end of the path.
 pub(super) async fn respond(job: Job, file: Arc<Known>) -> Result<Response, Refusal> {
@@ -74,6 +74,8 @@ async fn serve_as(
     if let Some(unmodified) = unmodified(&job.request, &headers) {
         return Ok(unmodified);
     }
+    let is_range = job.request.headers.contains_key(header::RANGE);
+    limits::check_file(job.settings(), len_of(file), is_range)?;
     let part = Part::choose(&job.request, &mut headers, len_of(file))?;
     if job.request.head {
         let media_type = match media_type {

@@ -21,6 +21,7 @@ use crate::cache::Known;
 use crate::error::{Failure, Refusal};
 use crate::format::{Choice, Format};
 use crate::headers::{self, Disposition, IMMUTABLE, METHODS};
+use crate::limits;
 use crate::pipeline::Job;
 use crate::range::{self, Ranged};
 use crate::request::ContentRequest;
@@ -38,6 +39,7 @@ pub(crate) async fn content(mut job: Job) -> Result<Response, Refusal> {
         );
         return Err(Refusal::new(Failure::Unsupported, message));
     }
+    limits::check_content(job.settings(), &known.resolved.kind, job.request.choice.format)?;
     match (job.request.choice.format, &known.resolved.kind) {
         (Some(Format::Raw), _) => block::raw(job, &known).await,
         (Some(Format::Car), _) => car::respond(job, &known).await,

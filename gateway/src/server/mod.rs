@@ -3,6 +3,7 @@
 mod stream;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,10 @@ const MAX_PENDING_RESETS: usize = 32;
 
 /// How long the next accept waits after one failed because this process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The mark on a request that tells who sent it: the address at the other end of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client(pub IpAddr);
 
 /// The mark on a request that came over TLS.
 #[derive(Debug, Clone, Copy)]
@@ -121,31 +126,40 @@ impl Server {
 
     async fn connection(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let client = Client(stream.peer_addr()?.ip());
         let stream = Patient::new(stream, self.settings.write_timeout);
-        let Some(tls) = &self.tls else { return self.http1(stream).await };
+        let Some(tls) = &self.tls else { return self.http1(stream, client).await };
         let handshake = tokio::time::timeout(self.settings.header_timeout, tls.accept(stream));
         let stream = tokio::select! {
             done = handshake => done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
             () = self.shutdown.cancelled() => return Ok(()),
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.http2(stream).await
+            self.http2(stream, client).await
         } else {
-            self.http1(stream).await
+            self.http1(stream, client).await
         }
     }
 
-    async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+    async fn http1(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        client: Client,
+    ) -> io::Result<()> {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
             .max_headers(MAX_HEADER_COUNT)
             .max_header_size(MAX_HEAD_BYTES as usize)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| self.call(request)));
+            .serve_connection(TokioIo::new(stream), service_fn(|request| self.call(request, client)));
         self.drive(connection).await
     }
 
-    async fn http2(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+    async fn http2(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        client: Client,
+    ) -> io::Result<()> {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
@@ -153,15 +167,17 @@ impl Server {
             .max_header_list_size(MAX_HEAD_BYTES)
             .keep_alive_interval(self.settings.header_timeout)
             .keep_alive_timeout(self.settings.header_timeout)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| self.call(request)));
+            .serve_connection(TokioIo::new(stream), service_fn(|request| self.call(request, client)));
         self.drive(connection).await
     }
 
     fn call(
         &self,
         request: Request<Incoming>,
+        client: Client,
     ) -> axum::routing::future::RouteFuture<std::convert::Infallible> {
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(client);
         if self.tls.is_some() {
             request.extensions_mut().insert(Encrypted);
         }

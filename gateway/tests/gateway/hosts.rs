@@ -1,5 +1,10 @@
 //! Hosts: each content on its own origin, and what the gateway's own pages say.
 
+use std::net::IpAddr;
+
+use cairn_gateway::{HostPattern, Hosts, Policy, Settings};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::support::{Store, get};
 
 #[tokio::test]
@@ -75,4 +80,73 @@ async fn the_form_of_the_front_page_leads_to_content() {
     let file = store.raw("x");
     let answer = get(format!("/ipfs/?uri=https%3A%2F%2F{file}.ipfs.dweb.link%2F")).of(&store.gateway()).await;
     assert_eq!((answer.status.as_u16(), answer.header("location")), (301, &*format!("/ipfs/{file}/")));
+}
+
+/// A gateway for `*.example` behind a proxy, both of an operator.
+fn public_gateway(store: &Store) -> cairn_gateway::Gateway {
+    let headers = HeaderMap::from_iter([
+        (HeaderName::from_static("x-own"), HeaderValue::from_static("yes")),
+        (http::header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://own.example")),
+    ]);
+    let policy = Policy { subdomains: true, headers, ..Policy::default() };
+    let hosts = Hosts { named: vec![(HostPattern::new("*.example"), policy)], ..Hosts::default() };
+    let trusted_proxies = vec!["10.0.0.1/32".parse().expect("a network")];
+    store.gateway_with(Settings { hosts, trusted_proxies, ..Settings::default() })
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_may_say_which_host_was_asked_and_a_stranger_may_not() {
+    // Source: gateway-conformance, TestGatewaySubdomains: X-Forwarded-Host and X-Forwarded-Proto.
+    let store = Store::default();
+    let file = store.raw("hello");
+    let gateway = public_gateway(&store);
+    let ask = async |client: &str| {
+        get(format!("/ipfs/{file}"))
+            .host("fake.domain.com")
+            .with("x-forwarded-host", "dweb.example")
+            .with("x-forwarded-proto", "https")
+            .from(client.parse::<IpAddr>().unwrap())
+            .of(&gateway)
+            .await
+    };
+    let moved = ask("10.0.0.1").await;
+    assert_eq!(
+        (moved.status.as_u16(), moved.header("location")),
+        (301, &*format!("https://{file}.ipfs.dweb.example/"))
+    );
+    assert_eq!(ask("10.0.0.2").await.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_host_may_be_written_in_every_way_that_browsers_write_it() {
+    let store = Store::default();
+    let file = store.raw("hello");
+    let gateway = public_gateway(&store);
+    for host in
+        ["dweb.example", "DWEB.Example", "dweb.example:8443", "dweb.example.", "xn--bcher-kva.example"]
+    {
+        let moved = get(format!("/ipfs/{file}")).host(host).of(&gateway).await;
+        let expected = format!("http://{file}.ipfs.{}/", host.to_ascii_lowercase());
+        assert_eq!((moved.status.as_u16(), moved.header("location")), (301, &*expected));
+        let content = get("/").host(format!("{file}.ipfs.{host}")).of(&gateway).await;
+        assert_eq!(content.text(), "hello", "{host}");
+    }
+    for host in ["[::1]:8080", "[2001:db8::1]", "192.0.2.1:80", "a.b.example", "example"] {
+        assert_eq!(get(format!("/ipfs/{file}")).host(host).of(&gateway).await.text(), "hello", "{host}");
+    }
+}
+
+#[tokio::test]
+async fn headers_of_a_host_are_on_every_response_once() {
+    let store = Store::default();
+    let file = store.raw("hello");
+    let gateway = public_gateway(&store);
+    let content = format!("{file}.ipfs.dweb.example");
+    for (host, target) in [("dweb.example", "/"), (content.as_str(), "/"), (content.as_str(), "/missing")] {
+        let answer = get(target).host(host).of(&gateway).await;
+        assert_eq!(answer.header("x-own"), "yes", "{host}{target}");
+        let origins: Vec<_> = answer.headers.get_all("access-control-allow-origin").iter().collect();
+        assert_eq!(origins, ["https://own.example"]);
+    }
+    assert_eq!(get("/").host("other.org").of(&gateway).await.header("x-own"), "");
 }

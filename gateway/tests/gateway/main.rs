@@ -1,11 +1,13 @@
 //! The gateway over content in memory: through its router, and over sockets.
 
 mod caching;
+mod denylists;
 mod directories;
 mod failures;
 mod files;
 mod formats;
 mod hosts;
+mod limits;
 // Marked as tests, so that their helpers may unwrap.
 #[cfg(test)]
 mod sockets;

@@ -1,19 +1,22 @@
 //! Content in memory, made of real blocks and read by the dumbest code that can, and a client of the router.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use cairn_gateway::{Gateway, Settings};
+use cairn_gateway::{Client, Gateway, Settings};
 use cairn_proto::block::Block;
 use cairn_proto::cid::{Cid, DAG_PB, HashFunction, Multihash, RAW, Version};
 use cairn_proto::content::{
     Content, ContentError, ContentErrorKind, DagScope, Entry, NodeKind, PortFuture, PortStream, Progress,
     Resolved, Session, SessionOptions,
 };
+use cairn_proto::denylist::{Denylist, Reason, Verdict};
 use cairn_proto::path::{ContentPath, Root};
 use cairn_proto::unixfs::hamt::Child;
 use cairn_proto::unixfs::import::{
@@ -36,6 +39,10 @@ struct Blocks {
     remote: HashSet<Multihash>,
     /// What fails with this kind.
     failing: HashMap<Multihash, ContentErrorKind>,
+    /// What the operator forbids.
+    denylist: Denylist,
+    /// Time that each item of a stream takes.
+    delay: Option<Duration>,
 }
 
 impl Store {
@@ -127,6 +134,18 @@ impl Store {
         self.0.lock().unwrap().failing.insert(*cid.hash(), kind);
     }
 
+    /// Every item of a stream takes that long.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.0.lock().unwrap().delay = Some(delay);
+    }
+
+    /// Forbids what these rules say, and nothing else.
+    pub(crate) fn deny(&self, rules: &str) {
+        let mut reader = cairn_proto::denylist::Reader::new();
+        reader.push(rules.as_bytes()).unwrap();
+        self.0.lock().unwrap().denylist = reader.finish().unwrap().0;
+    }
+
     pub(crate) fn heal(&self, cid: &Cid) {
         self.0.lock().unwrap().failing.remove(cid.hash());
     }
@@ -170,6 +189,19 @@ impl Content for Store {
     fn session(&self, options: SessionOptions) -> Arc<dyn Session> {
         Arc::new(Reader { store: self.clone(), local_only: options.local_only })
     }
+
+    fn check(&self, path: &ContentPath) -> Result<(), ContentError> {
+        allowed(self.0.lock().unwrap().denylist.path(path))
+    }
+}
+
+fn allowed(verdict: Option<Verdict>) -> Result<(), ContentError> {
+    let kind = match verdict {
+        Some(Verdict::Deny(Reason::Unspecified)) => ContentErrorKind::Blocked,
+        Some(Verdict::Deny(Reason::Legal)) => ContentErrorKind::BlockedByLaw,
+        Some(Verdict::Allow) | None => return Ok(()),
+    };
+    Err(ContentError::new(kind, "blocked by the denylist of a test"))
 }
 
 #[derive(Clone)]
@@ -191,6 +223,9 @@ impl Reader {
     fn get(&self, cid: &Cid) -> Found<Block> {
         self.store.1.fetch_add(1, Ordering::SeqCst);
         let blocks = self.store.0.lock().unwrap();
+        if let Err(error) = allowed(blocks.denylist.block(cid)) {
+            return Ok(Err(error));
+        }
         if let Some(kind) = blocks.failing.get(cid.hash()) {
             return Ok(Err(ContentError::new(*kind, format!("{cid} fails"))));
         }
@@ -400,7 +435,14 @@ impl Session for Reader {
     fn bytes(&self, file: &Cid, range: Range<u64>) -> PortStream<Bytes> {
         let mut parts = Vec::new();
         self.parts(file, 0, &range, &mut parts);
-        stream(parts)
+        let delay = self.store.0.lock().unwrap().delay;
+        let parts = stream(parts).then(move |part| async move {
+            if let Some(delay) = delay {
+                tokio::time::sleep(delay).await;
+            }
+            part
+        });
+        Box::pin(parts)
     }
 
     fn entries(&self, directory: &Cid) -> PortStream<Entry> {
@@ -476,6 +518,7 @@ pub(crate) struct Ask {
     host: String,
     target: String,
     headers: Vec<(HeaderName, String)>,
+    client: Option<IpAddr>,
 }
 
 /// A GET of a path gateway.
@@ -485,10 +528,17 @@ pub(crate) fn get(target: impl ToString) -> Ask {
         host: "127.0.0.1:8080".to_owned(),
         target: target.to_string(),
         headers: Vec::new(),
+        client: None,
     }
 }
 
 impl Ask {
+    /// Sent from that address.
+    pub(crate) fn from(mut self, client: IpAddr) -> Self {
+        self.client = Some(client);
+        self
+    }
+
     pub(crate) fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
@@ -516,6 +566,9 @@ impl Ask {
         let mut request = Request::builder().method(self.method).uri(self.target).header("host", self.host);
         for (name, value) in self.headers {
             request = request.header(name, value);
+        }
+        if let Some(client) = self.client {
+            request = request.extension(Client(client));
         }
         let response = gateway.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();

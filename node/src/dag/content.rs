@@ -33,6 +33,10 @@ impl Content for NodeContent {
     fn session(&self, options: SessionOptions) -> Arc<dyn content::Session> {
         Arc::new(Session::new(self.blocks.clone(), options))
     }
+
+    fn check(&self, path: &ContentPath) -> Result<(), ContentError> {
+        Ok(self.blocks.denylists().check_path(path)?)
+    }
 }
 
 impl content::Session for Session {
@@ -69,6 +73,7 @@ impl From<Error> for ContentError {
             Kind::Timeout => ContentErrorKind::Timeout,
             Kind::Invalid => ContentErrorKind::Invalid,
             Kind::Blocked => ContentErrorKind::Blocked,
+            Kind::BlockedByLaw => ContentErrorKind::BlockedByLaw,
             Kind::Corrupt => ContentErrorKind::Corrupt,
             Kind::Unavailable | Kind::Closed | Kind::Full => ContentErrorKind::Unavailable,
             Kind::Internal => ContentErrorKind::Internal,

@@ -78,8 +78,10 @@ impl Session {
     /// Follows a path to its end.
     ///
     /// # Errors
-    /// [`crate::Kind::NotFound`] for a missing segment or block, [`crate::Kind::Timeout`], [`crate::Kind::Corrupt`].
+    /// [`crate::Kind::NotFound`] for a missing segment or block, [`crate::Kind::Timeout`], [`crate::Kind::Corrupt`];
+    /// [`crate::Kind::Blocked`] or [`crate::Kind::BlockedByLaw`] for a path that is forbidden.
     pub async fn resolve(&self, path: &ContentPath) -> Result<Resolved> {
+        self.blocks.denylists().check_path(path)?;
         let mut driver = Driver::new(Resolver::new(path), self.open());
         let resolved = driver.next().await?;
         resolved.ok_or_else(|| Error::internal("a resolver ended without an answer"))

@@ -23,6 +23,7 @@ async fn offline_node(repo: PathBuf) -> Node {
         store: StoreSettings::default(),
         swarm: None,
         block_timeout: Duration::from_secs(1),
+        denylists: Vec::new(),
     };
     Builder::new(settings).open().await.unwrap()
 }

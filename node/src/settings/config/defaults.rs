@@ -26,6 +26,9 @@ pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
 /// Longest wait for one block from the network when `Bitswap.BlockTimeout` is missing.
 pub const DEFAULT_BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Folder of denylists when `Denylists.Folders` is missing. Source: the compact denylist format, file locations.
+pub(super) const DENYLISTS: &str = "/etc/ipfs/denylists";
+
 /// Connections above which new inbound ones are refused when `Swarm.ConnMgr.HighWater` is missing.
 ///
 /// Source: Kubo `config/init.go` (`DefaultConnMgrHighWater`).

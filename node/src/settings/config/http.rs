@@ -1,10 +1,12 @@
 //! The keys that the HTTP servers read, as plain values.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use libp2p::Multiaddr;
 use multibase::Base;
 use serde::Deserialize;
@@ -50,14 +52,45 @@ pub struct GatewaySettings {
     pub listen_tls: Vec<Multiaddr>,
     /// Certificate chain and key as PEM files; `None` for a certificate of the local CA.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Serve what is in the store only (`true`), or fetch for everybody (`false`); `None` to fetch for this computer.
-    pub no_fetch: Option<bool>,
-    /// Host names under which every content gets an origin of its own.
-    pub subdomain_hosts: Vec<String>,
+    /// What each host is for; the first whose name matches counts.
+    pub hosts: Vec<(String, HostSettings)>,
+    /// What every other host is for.
+    pub others: HostSettings,
+    /// Networks of proxies that tell who asks, as an address or `10.0.0.0/8`.
+    pub trusted_proxies: Vec<IpNet>,
     /// Longest wait for content, `None` for the gateway's own default.
     pub retrieval_timeout: Option<Duration>,
     /// Requests answered at the same time, `None` for the gateway's own default.
     pub max_requests: Option<usize>,
+    /// Longest time of one response, `None` for the gateway's own default.
+    pub max_request_duration: Option<Duration>,
+    /// Requests a second of one client, and at once; `None` for any number.
+    pub rate_limit: Option<(u32, u32)>,
+    /// Largest file that is served as a file, in bytes.
+    pub max_file_bytes: Option<u64>,
+    /// Largest content that is served as more than a block, in bytes.
+    pub max_content_bytes: Option<u64>,
+    /// Largest file of which ranges are served, in bytes.
+    pub max_range_file_bytes: Option<u64>,
+    /// Most rows of a listing, `None` for the gateway's own default.
+    pub max_listing_rows: Option<u64>,
+}
+
+/// What the gateway does for some hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSettings {
+    /// Every content gets an origin of its own.
+    pub use_subdomains: bool,
+    /// Serve `/ipfs`.
+    pub ipfs: bool,
+    /// Serve `/ipns`.
+    pub ipns: bool,
+    /// Serve more than what a client can verify.
+    pub deserialized: bool,
+    /// Serve what is in the store only (`true`), or fetch for everybody (`false`); `None` to fetch for this computer.
+    pub no_fetch: Option<bool>,
+    /// Headers of every response.
+    pub headers: BTreeMap<String, Vec<String>>,
 }
 
 impl Config {
@@ -100,29 +133,86 @@ impl Config {
             listen: self.addresses("Addresses.Gateway", defaults::GATEWAY)?,
             listen_tls: self.addresses("Addresses.GatewayTLS", defaults::GATEWAY_TLS)?,
             certificate,
-            no_fetch: self.read("Gateway.NoFetch")?,
-            subdomain_hosts: self.subdomain_hosts()?,
+            hosts: self.hosts()?,
+            others: self.other_hosts()?,
+            trusted_proxies: self.read_list("Gateway.TrustedProxies", network)?,
             retrieval_timeout: self.read_with("Gateway.RetrievalTimeout", parse_duration)?,
             max_requests: self.read("Gateway.MaxConcurrentRequests")?,
+            max_request_duration: self.read_with("Gateway.MaxRequestDuration", parse_duration)?,
+            rate_limit: self.rate_limit()?,
+            max_file_bytes: self.size_limit("Gateway.MaxDeserializedResponseSize")?,
+            max_content_bytes: self.size_limit("Gateway.MaxUnixFSDAGResponseSize")?,
+            max_range_file_bytes: self.size_limit("Gateway.MaxRangeRequestFileSize")?,
+            max_listing_rows: self.read("Gateway.MaxListingRows")?,
         })
     }
 
-    /// `localhost`, unless it is set to null, and every host of `Gateway.PublicGateways` with `UseSubdomains`.
+    /// A burst is ten seconds' worth unless it is set.
+    fn rate_limit(&self) -> Result<Option<(u32, u32)>> {
+        let burst = self.read("Gateway.RateLimit.Burst")?;
+        let per_second = self.read::<u32>("Gateway.RateLimit.RequestsPerSecond")?.filter(|rate| *rate > 0);
+        Ok(per_second.map(|rate| (rate, burst.unwrap_or(rate.saturating_mul(10)))))
+    }
+
+    /// Zero stands for no limit, as in Kubo.
+    fn size_limit(&self, key: &str) -> Result<Option<u64>> {
+        Ok(self.read_size(key)?.filter(|size| *size > 0))
+    }
+
+    fn other_hosts(&self) -> Result<HostSettings> {
+        Ok(HostSettings {
+            use_subdomains: false,
+            ipfs: true,
+            ipns: true,
+            deserialized: self.read("Gateway.DeserializedResponses")?.unwrap_or(true),
+            no_fetch: self.read("Gateway.NoFetch")?,
+            headers: self.read("Gateway.HTTPHeaders")?.unwrap_or_default(),
+        })
+    }
+
+    /// Every host of `Gateway.PublicGateways`, those without stars first, and `localhost` unless it is set to null.
     ///
     /// Source: Kubo `docs/config.md`, `Gateway.PublicGateways`.
-    fn subdomain_hosts(&self) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
+    fn hosts(&self) -> Result<Vec<(String, HostSettings)>> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
         struct Host {
-            #[serde(default)]
-            use_subdomains: bool,
+            paths: Option<Vec<String>>,
+            use_subdomains: Option<bool>,
+            deserialized_responses: Option<bool>,
+            no_fetch: Option<bool>,
+            #[serde(rename = "HTTPHeaders")]
+            http_headers: BTreeMap<String, Vec<String>>,
         }
         let key = "Gateway.PublicGateways";
-        let hosts: BTreeMap<String, Option<Host>> = self.read(key)?.unwrap_or_default();
-        let localhost = (!hosts.contains_key("localhost")).then(|| "localhost".to_owned());
-        let named =
-            hosts.into_iter().filter(|(_, host)| host.as_ref().is_some_and(|host| host.use_subdomains));
-        Ok(localhost.into_iter().chain(named.map(|(name, _)| name.to_ascii_lowercase())).collect())
+        let mut hosts: BTreeMap<String, Option<Host>> = self.read(key)?.unwrap_or_default();
+        let localhost = hosts.entry("localhost".to_owned()).or_insert_with(|| Some(Host::default()));
+        if let Some(localhost) = localhost {
+            localhost.paths.get_or_insert_with(|| NAMESPACES.map(str::to_owned).to_vec());
+            localhost.use_subdomains.get_or_insert(true);
+        }
+        let others = self.other_hosts()?;
+        let mut settings = Vec::new();
+        for (name, host) in hosts {
+            let Some(host) = host else { continue };
+            let paths = host.paths.unwrap_or_default();
+            if let Some(path) = paths.iter().find(|path| !NAMESPACES.contains(&path.trim_end_matches('/'))) {
+                let reason = format!("Paths can hold /ipfs and /ipns, not {path:?}, host={name}");
+                return Err(invalid(key, reason));
+            }
+            let has = |namespace| paths.iter().any(|path| path.trim_end_matches('/') == namespace);
+            let host = HostSettings {
+                use_subdomains: host.use_subdomains.unwrap_or(false),
+                ipfs: has("/ipfs"),
+                ipns: has("/ipns"),
+                deserialized: host.deserialized_responses.unwrap_or(others.deserialized),
+                no_fetch: host.no_fetch.or(others.no_fetch),
+                headers: others.headers.clone().into_iter().chain(host.http_headers).collect(),
+            };
+            settings.push((name, host));
+        }
+        settings.sort_by_key(|(name, _)| name.contains('*'));
+        Ok(settings)
     }
 
     /// A text, a list of texts, or `default` when the key is missing; null and an empty text or list mean no address.
@@ -153,6 +243,18 @@ impl Config {
             })
             .collect()
     }
+}
+
+/// What a host can serve.
+const NAMESPACES: [&str; 2] = ["/ipfs", "/ipns"];
+
+/// A network, or the network of a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse()
+        .ok()
+        .or_else(single)
+        .ok_or_else(|| format!("not an address or a network as 10.0.0.0/8: {text:?}"))
 }
 
 /// The `Authorization` header of a secret: `bearer:token`, `basic:user:password`, `basic:base64` or a bare token.

@@ -1,6 +1,6 @@
 //! The keys that the node itself reads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
@@ -13,6 +13,9 @@ use super::{
 use crate::error::Result;
 use crate::settings::units::{parse_duration, parse_size};
 use crate::settings::{DhtMode, Settings, StoreSettings, SwarmSettings};
+
+/// Folder of a repo with lists of what is not served.
+const DENYLISTS_FOLDER: &str = "denylists";
 
 /// Share of the memory budget that the store gets: three eighths.
 const STORE_SHARE: (u64, u64) = (3, 8);
@@ -38,6 +41,7 @@ impl Config {
             block_timeout: self
                 .read_with("Bitswap.BlockTimeout", parse_duration)?
                 .unwrap_or(DEFAULT_BLOCK_TIMEOUT),
+            denylists: self.denylists(repo)?,
         })
     }
 
@@ -63,6 +67,16 @@ impl Config {
             }
         }
         peers.into_iter().collect()
+    }
+
+    /// Those that every program of this computer shares, and then those of the repo, which go before them.
+    fn denylists(&self, repo: &Path) -> Result<Vec<PathBuf>> {
+        let key = "Denylists.Folders";
+        let shared = match self.get(key) {
+            None => vec![PathBuf::from(defaults::DENYLISTS)],
+            Some(_) => self.read_list(key, |text| Ok::<_, String>(PathBuf::from(text)))?,
+        };
+        Ok(shared.into_iter().chain([repo.join(DENYLISTS_FOLDER)]).collect())
     }
 
     fn store(&self) -> Result<StoreSettings> {

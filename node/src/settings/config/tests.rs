@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cairn_proto::unixfs::import::{ImportOptions, Profile as ImportProfile};
@@ -123,9 +124,21 @@ fn each_wrong_value_is_an_error_that_names_its_key() {
         ("Bootstrap", json!(["/ip4/127.0.0.1/tcp/4001"])),
         ("Datastore.StorageMax", json!("lots")),
         ("Discovery.MDNS.Enabled", json!(1)),
+        ("Denylists.Folders", json!(1)),
         ("Gateway.MaxConcurrentRequests", json!("x")),
+        ("Gateway.MaxDeserializedResponseSize", json!("x")),
+        ("Gateway.MaxListingRows", json!("x")),
+        ("Gateway.MaxRangeRequestFileSize", json!("x")),
+        ("Gateway.MaxRequestDuration", json!("x")),
+        ("Gateway.MaxUnixFSDAGResponseSize", json!("x")),
         ("Gateway.NoFetch", json!("x")),
+        ("Gateway.DeserializedResponses", json!("x")),
+        ("Gateway.HTTPHeaders", json!({ "a": 1 })),
         ("Gateway.PublicGateways", json!({ "a": 1 })),
+        ("Gateway.PublicGateways", json!({ "a": { "Paths": ["/api"] } })),
+        ("Gateway.TrustedProxies", json!(["10.0.0.0/99"])),
+        ("Gateway.RateLimit.Burst", json!("x")),
+        ("Gateway.RateLimit.RequestsPerSecond", json!(-1)),
         ("Gateway.RetrievalTimeout", json!("x")),
         ("Gateway.TLS.Certificate", json!("/cert.pem")),
         ("Gateway.TLS.Key", json!("/key.pem")),
@@ -262,6 +275,8 @@ fn keys_of_the_node_matter() {
     assert_eq!(settings("Datastore.StorageMax", json!("10GB")).store.max_bytes, Some(10_000_000_000));
     assert_eq!(settings("Resources.MaxMemory", json!("800MB")).store.memory_bytes, 300_000_000);
     assert_eq!(settings("Bitswap.BlockTimeout", json!("1m30s")).block_timeout, Duration::from_secs(90));
+    let folders = settings("Denylists.Folders", json!(["/a", "/b"])).denylists;
+    assert_eq!(folders, ["/a", "/b", "/repo/denylists"].map(PathBuf::from));
 }
 
 #[test]
@@ -291,17 +306,59 @@ fn keys_of_the_servers_matter() {
     let gateway = |key, value| with(key, value).gateway().unwrap();
     assert!(gateway("Addresses.Gateway", json!([])).listen.is_empty());
     assert!(gateway("Addresses.GatewayTLS", json!("")).listen_tls.is_empty());
-    assert_eq!(gateway("Gateway.NoFetch", json!(true)).no_fetch, Some(true));
-    assert_eq!(gateway("Gateway.NoFetch", json!(null)).no_fetch, None);
+    assert_eq!(gateway("Gateway.NoFetch", json!(true)).others.no_fetch, Some(true));
+    assert_eq!(gateway("Gateway.NoFetch", json!(null)).others.no_fetch, None);
+    assert!(!gateway("Gateway.DeserializedResponses", json!(false)).others.deserialized);
+    let headers = gateway("Gateway.HTTPHeaders", json!({ "X-A": ["b"] })).others.headers;
+    assert_eq!(headers["X-A"], ["b"]);
+    let proxies = gateway("Gateway.TrustedProxies", json!(["127.0.0.1", "fd00::/8"])).trusted_proxies;
+    assert_eq!(proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1/32", "fd00::/8"]);
     assert_eq!(
         gateway("Gateway.RetrievalTimeout", json!("5s")).retrieval_timeout,
         Some(Duration::from_secs(5))
     );
     assert_eq!(gateway("Gateway.MaxConcurrentRequests", json!(7)).max_requests, Some(7));
-    let hosts = json!({ "Dweb.Example": { "UseSubdomains": true, "Paths": ["/ipfs"] }, "path.example": {} });
-    assert_eq!(gateway("Gateway.PublicGateways", hosts).subdomain_hosts, ["localhost", "dweb.example"]);
-    assert!(gateway("Gateway.PublicGateways", json!({ "localhost": null })).subdomain_hosts.is_empty());
+    assert_eq!(
+        gateway("Gateway.MaxRequestDuration", json!("2h")).max_request_duration,
+        Some(Duration::from_secs(7200))
+    );
+    assert_eq!(gateway("Gateway.RateLimit", json!({ "RequestsPerSecond": 5 })).rate_limit, Some((5, 50)));
+    let limit = json!({ "RequestsPerSecond": 5, "Burst": 7 });
+    assert_eq!(gateway("Gateway.RateLimit", limit).rate_limit, Some((5, 7)));
+    assert_eq!(gateway("Gateway.RateLimit", json!({ "RequestsPerSecond": 0 })).rate_limit, None);
+    assert_eq!(gateway("Gateway.MaxDeserializedResponseSize", json!("1kB")).max_file_bytes, Some(1000));
+    assert_eq!(gateway("Gateway.MaxUnixFSDAGResponseSize", json!(5)).max_content_bytes, Some(5));
+    assert_eq!(gateway("Gateway.MaxRangeRequestFileSize", json!(0)).max_range_file_bytes, None);
+    assert_eq!(gateway("Gateway.MaxRangeRequestFileSize", json!("5GiB")).max_range_file_bytes, Some(5 << 30));
+    assert_eq!(gateway("Gateway.MaxListingRows", json!(9)).max_listing_rows, Some(9));
     assert!(gateway("Gateway.TLS", json!({ "Certificate": "a", "Key": "b" })).certificate.is_some());
+}
+
+#[test]
+fn hosts_are_read_as_kubo_documents_them() {
+    let hosts = |value| with("Gateway.PublicGateways", value).gateway().unwrap().hosts;
+    let names = |value| hosts(value).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(json!({})), ["localhost"]);
+    assert!(names(json!({ "localhost": null })).is_empty());
+    assert_eq!(names(json!({ "*.example": {}, "z.example": {} })), ["localhost", "z.example", "*.example"]);
+
+    let host = |value| hosts(json!({ "a.example": value })).swap_remove(0).1;
+    let empty = host(json!({}));
+    assert!(!empty.ipfs && !empty.ipns && !empty.use_subdomains && empty.deserialized);
+    assert_eq!(empty.no_fetch, None);
+    let full = host(json!({
+        "Paths": ["/ipfs", "/ipns/"],
+        "UseSubdomains": true,
+        "DeserializedResponses": false,
+        "NoFetch": false,
+        "HTTPHeaders": { "X-A": ["b"] },
+        "NoDNSLink": true,
+    }));
+    assert!(full.ipfs && full.ipns && full.use_subdomains && !full.deserialized);
+    assert_eq!((full.no_fetch, full.headers.len()), (Some(false), 1));
+
+    let localhost = hosts(json!({ "localhost": { "DeserializedResponses": false } })).swap_remove(0).1;
+    assert!(localhost.ipfs && localhost.ipns && localhost.use_subdomains && !localhost.deserialized);
 }
 
 #[test]
