@@ -120,7 +120,7 @@ impl Committer {
             }
         }
         queue.close();
-        let last = self.write_group().and_then(|()| self.sync());
+        let last = self.write_group().and_then(|()| self.shared.sync());
         if let Some(reply) = closed {
             let _ = reply.send(last);
         } else if let Err(error) = last {
@@ -164,7 +164,7 @@ impl Committer {
         if self.waiting.is_empty() && !self.group_is_full() {
             return;
         }
-        let synced = self.write_group().and_then(|()| self.sync());
+        let synced = self.write_group().and_then(|()| self.shared.sync());
         for answer in self.waiting.drain(..) {
             answer(synced.as_ref().copied().map_err(repeat));
         }
@@ -255,16 +255,16 @@ impl Committer {
             batch.put(cf::PAYLOAD, payload_key(*id, &block.multihash().to_bytes()), block.data());
             if batch.len_bytes() >= UNLOGGED_BATCH_BYTES {
                 let full = std::mem::replace(&mut batch, shared.db.batch());
-                self.checked(shared.db.write_unlogged(full))?;
+                shared.checked(shared.db.write_unlogged(full))?;
             }
         }
-        self.checked(shared.db.write_unlogged(batch))?;
+        shared.checked(shared.db.write_unlogged(batch))?;
         let written = self.group.rows.iter().rev().take(unwritten.len());
         self.shared.pending.forget_blocks(written.map(|(multihash, _)| &**multihash));
         Ok(())
     }
 
-    /// Writes the index rows of the group, behind its payload. Durable after the next [`Self::sync`].
+    /// Writes the index rows of the group, behind its payload. Durable after the next [`Shared::sync`].
     pub(crate) fn write_group(&mut self) -> Result<()> {
         if self.group.rows.is_empty() {
             return Ok(());
@@ -272,7 +272,7 @@ impl Committer {
         self.shared.check_writable()?;
         if self.group.unlogged {
             self.write_payload_unlogged()?;
-            self.checked(self.shared.db.flush(cf::PAYLOAD))?;
+            self.shared.checked(self.shared.db.flush(cf::PAYLOAD))?;
         }
         let group = std::mem::take(&mut self.group);
         let shared = Arc::clone(&self.shared);
@@ -285,29 +285,25 @@ impl Committer {
             batch.put(cf::IDS, entry.id.to_be_bytes(), entry.encode_with(multihash));
         }
         batch.put(cf::META, meta::MARK, shared.next_id().to_be_bytes());
-        self.write(batch)?;
+        self.write(batch, |_| ())?;
         shared.pending.clear();
         Ok(())
     }
 
-    /// Writes a batch, and with it the counters without the blocks that are not written yet.
-    pub(crate) fn write(&self, mut batch: Batch<'_>) -> Result<()> {
-        self.shared.check_writable()?;
+    /// Writes a batch that changes the counters so, and with it the counters without the blocks that are not written
+    /// yet. When it fails they stay as they were.
+    pub(crate) fn write(&self, mut batch: Batch<'_>, change: impl FnOnce(&mut StoreStat)) -> Result<()> {
         let mut stat = self.shared.stat();
-        stat.block_count -= self.group.rows.len() as u64;
-        stat.block_bytes -= self.group.bytes;
-        batch.put(cf::META, meta::COUNTERS, stat.encode());
-        self.checked(self.shared.db.write(batch))
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.shared.check_writable()?;
-        self.checked(self.shared.db.sync_log())
-    }
-
-    /// A failed write or sync leaves it open what the disk holds: from then on nothing is written.
-    fn checked<T>(&self, result: Result<T>) -> Result<T> {
-        result.inspect_err(|error| self.shared.fail(error))
+        change(&mut stat);
+        let written = StoreStat {
+            block_count: stat.block_count - self.group.rows.len() as u64,
+            block_bytes: stat.block_bytes - self.group.bytes,
+            ..stat
+        };
+        batch.put(cf::META, meta::COUNTERS, written.encode());
+        self.shared.write(batch)?;
+        self.shared.set_stat(stat);
+        Ok(())
     }
 
     // --- removal
@@ -391,11 +387,10 @@ impl Committer {
             let before = self.shared.number(&key)?;
             batch.put(cf::META, key, (before + bytes).to_be_bytes());
         }
-        self.shared.count(|stat| {
+        self.write(batch, |stat| {
             stat.block_count -= gone.block_count;
             stat.block_bytes -= gone.block_bytes;
-        });
-        self.write(batch)
+        })
     }
 
     /// Forgets the garbage of buckets that were compacted, but for what came since.
@@ -408,7 +403,7 @@ impl Committer {
                 left => batch.put(cf::META, key, left.to_be_bytes()),
             }
         }
-        self.write(batch)
+        self.write(batch, |_| ())
     }
 }
 

@@ -33,6 +33,7 @@ const SMALL_ARENA_BYTES: usize = 64 << 10;
 pub(crate) struct Database {
     // The single-threaded mode only means that column families do not come and go while it is open.
     db: DBWithThreadMode<SingleThreaded>,
+    damage: Option<Error>,
 }
 
 /// Key and value.
@@ -47,13 +48,36 @@ impl Database {
         }
         let memory = Memory::of(settings);
         let cache = Cache::new_lru_cache(memory.cache_bytes);
-        let families =
-            cf::ALL.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &memory, &cache)));
-        let db = DBWithThreadMode::open_cf_descriptors(&database_options(), dir, families)
-            .map_err(|error| open_error(dir, error))?;
-        let database = Self { db };
-        database.check_format(dir)?;
+        let open = |options: &Options| {
+            let families =
+                cf::ALL.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &memory, &cache)));
+            DBWithThreadMode::open_cf_descriptors(options, dir, families)
+                .map_err(|error| open_error(dir, error))
+        };
+        let mut options = database_options();
+        let (db, damage) = match open(&options) {
+            Ok(db) => (db, None),
+            // A bad table costs what is in it. Without these checks it is found when it is read.
+            Err(damage) if damage.kind() == Kind::Corrupt => {
+                options.set_paranoid_checks(false);
+                match open(&options) {
+                    Ok(db) => (db, Some(damage)),
+                    Err(_) => return Err(damage),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let mut database = Self { db, damage };
+        match database.check_format(dir) {
+            Err(damage) if damage.kind() == Kind::Corrupt => database.damage = Some(damage),
+            checked => checked?,
+        }
         Ok(database)
+    }
+
+    /// What is wrong with a file, if the database could only be opened without looking into it.
+    pub(crate) fn damage(&self) -> Option<&Error> {
+        self.damage.as_ref()
     }
 
     fn check_format(&self, dir: &Path) -> Result<()> {
@@ -338,7 +362,14 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> Error {
         let words = "repo is in use by another cairn process: stop it, or use its API";
         return Error::new(Kind::Unavailable, format!("{words}, store={}", dir.display()));
     }
+    // A file that another one names is not there.
+    let is_missing = dir.join("CURRENT").exists() && message.contains("No such file");
     match from_rocksdb(error) {
+        error if is_missing || error.kind() == Kind::Corrupt => {
+            let advice =
+                "a file of the store is damaged; `cairn repo salvage` rebuilds the store from what is whole";
+            Error::corrupt(format!("{advice}, store={}", dir.display())).with_cause(error)
+        }
         error if error.kind() == Kind::Internal => cannot_open(dir, &error.to_string()),
         error => error,
     }

@@ -103,8 +103,7 @@ impl Committer {
             None => batch.put(cf::META, release, DagNode::encode_list(chunk.open.iter().copied())),
         }
         shared.open_nodes(chunk.work, chunk.open);
-        shared.count(|stat| stat.pin_count = stat.pin_count.wrapping_add_signed(pin_added));
-        self.write(batch)?;
+        self.write(batch, |stat| stat.pin_count = stat.pin_count.wrapping_add_signed(pin_added))?;
         Ok(Attached::Written)
     }
 
@@ -145,8 +144,7 @@ impl Committer {
             let root = DagNode { id, codec: cid.codec() };
             batch.put(cf::META, numbered(meta::RELEASE, work.0), DagNode::encode_list([root]));
         }
-        shared.count(|stat| stat.pin_count -= 1);
-        self.write(batch)
+        self.write(batch, |stat| stat.pin_count -= 1)
     }
 
     /// Returns the children that nothing keeps any more and that may have edges of their own.
@@ -169,7 +167,7 @@ impl Committer {
             list if list.is_empty() => batch.delete(cf::META, key),
             list => batch.put(cf::META, key, list),
         }
-        self.write(batch)?;
+        self.write(batch, |_| ())?;
         Ok(orphans)
     }
 }

@@ -28,6 +28,8 @@ pub(crate) mod meta {
     pub(crate) const FORMAT: &[u8] = b"format";
     pub(crate) const MARK: &[u8] = b"mark";
     pub(crate) const COUNTERS: &[u8] = b"counters";
+    /// Number of the last batch that went through the log.
+    pub(crate) const COMMIT: &[u8] = b"commit";
     /// Followed by a work number: nodes whose edges go unless something else keeps them.
     pub(crate) const RELEASE: &[u8] = b"release/";
     /// Followed by a bucket number: payload bytes removed from it since it was last compacted.

@@ -5,6 +5,7 @@
 //! read [`layout`], then [`committer`].
 
 mod audit;
+mod commits;
 mod committer;
 mod database;
 mod graph;
@@ -241,6 +242,11 @@ impl Store {
     /// Damaged blocks that were set aside since the store was opened.
     pub fn damaged_count(&self) -> u64 {
         self.shared().damaged_count.load(Ordering::Relaxed)
+    }
+
+    /// Why the store only reads since it was opened or since a write failed; `None` while it writes.
+    pub fn read_only_because(&self) -> Option<&str> {
+        self.shared().read_only_because()
     }
 
     /// Folder of the store.

@@ -58,11 +58,10 @@ fn try_set_aside(committer: &mut Committer, multihash: &Multihash) -> Result<boo
     batch.delete(cf::PAYLOAD, payload_key(entry.id, &key));
     batch.put(cf::INDEX, &key, damaged.encode());
     batch.put(cf::IDS, entry.id.to_be_bytes(), damaged.encode_with(&key));
-    shared.count(|stat| {
+    committer.write(batch, |stat| {
         stat.block_count -= 1;
         stat.block_bytes -= u64::from(entry.len_bytes);
-    });
-    committer.write(batch)?;
+    })?;
     Ok(true)
 }
 

@@ -95,8 +95,7 @@ impl Rows {
     /// # Errors
     /// What the database says.
     pub fn sync(&self) -> Result<()> {
-        self.shared.check_writable()?;
-        self.shared.db.sync_log().inspect_err(|error| self.shared.fail(error))
+        self.shared.sync()
     }
 
     /// Rows whose key starts with `prefix`, in order. Rows that come or go meanwhile may be in it or not.
@@ -105,10 +104,9 @@ impl Rows {
     }
 
     fn change(&self, change: impl FnOnce(&mut Batch<'_>, &'static str)) -> Result<()> {
-        self.shared.check_writable()?;
         let mut batch = self.shared.db.batch();
         change(&mut batch, self.table.family());
-        self.shared.db.write(batch).inspect_err(|error| self.shared.fail(error))
+        self.shared.write(batch)
     }
 }
 

@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use cairn_proto::cid::Multihash;
 
 use super::bad_row;
-use super::database::Database;
+use super::commits::Commits;
+use super::committer::repeat;
+use super::database::{Batch, Database};
 use super::graph::Work;
 use super::layout::{self, BlockId, DagNode, Entry, NO_BLOCK, StoreStat, cf, meta};
 use super::lease::{Lease, LeaseNumber, LeaseTable};
@@ -24,6 +26,7 @@ pub(super) const RESERVE_BYTES: u64 = 128 << 20;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) db: Database,
+    commits: Mutex<Commits>,
     pub(super) dir: PathBuf,
     pub(super) max_bytes: Option<u64>,
     pub(super) pending: Pending,
@@ -65,25 +68,35 @@ impl Drop for WorkGuard {
 impl Shared {
     /// Reads the marks, and drops payload that no index row came for.
     pub(super) fn recover(db: Database, dir: &Path, settings: &StoreSettings) -> Result<Self> {
-        let mark = read_number(&db, meta::MARK)?.max(NO_BLOCK + 1);
-        let stat = match db.get(cf::META, meta::COUNTERS)? {
-            Some(row) => StoreStat::decode(&row).ok_or_else(bad_row)?,
-            None => StoreStat::default(),
+        let marks = match db.damage() {
+            None => Marks::recover(&db),
+            Some(damage) => Err(repeat(damage)),
         };
-        let next_id = drop_unindexed(&db, mark)?;
-        let last_work = db.page(cf::META, meta::RELEASE, None, usize::MAX)?;
-        let last_work = last_work.last().and_then(|(key, _)| layout::number_of(meta::RELEASE, key));
+        let failed = OnceLock::new();
+        let marks = match marks {
+            Ok(marks) => marks,
+            // What can still be read is; nothing is written, since nobody knows what is gone.
+            Err(damage) if damage.kind() == Kind::Corrupt => {
+                tracing::error!(%damage, "store is damaged and read-only");
+                _ = failed.set((Kind::Corrupt, damage.to_string()));
+                // The log is not held against a number that may be lost.
+                Marks { commit: u64::MAX, ..Marks::read(&db).unwrap_or_default() }
+            }
+            Err(error) => return Err(error),
+        };
+        let commits = Commits::open(dir, marks.commit)?;
         Ok(Self {
             db,
+            commits: Mutex::new(commits),
             dir: dir.to_path_buf(),
             max_bytes: settings.max_bytes,
             pending: Pending::default(),
             leases: Arc::default(),
-            next_id: AtomicU64::new(next_id),
-            next_work: AtomicU64::new(last_work.map_or(1, |work| work + 1)),
-            stat: Mutex::new(stat),
+            next_id: AtomicU64::new(marks.next_id),
+            next_work: AtomicU64::new(marks.next_work),
+            stat: Mutex::new(marks.stat),
             open: Mutex::default(),
-            failed: OnceLock::new(),
+            failed,
             damaged_count: AtomicU64::new(0),
         })
     }
@@ -146,6 +159,10 @@ impl Shared {
 
     pub(super) fn count(&self, change: impl FnOnce(&mut StoreStat)) {
         change(&mut self.stat.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn set_stat(&self, stat: StoreStat) {
+        self.count(|now| *now = stat);
     }
 
     pub(super) fn next_id(&self) -> BlockId {
@@ -215,21 +232,52 @@ impl Shared {
         read_number(&self.db, key)
     }
 
+    /// Writes a batch through the log. What fails leaves it open what the disk holds: then nothing is written any more.
+    pub(super) fn write(&self, mut batch: Batch<'_>) -> Result<()> {
+        self.check_writable()?;
+        // Numbers stand in the log in their order.
+        let mut commits = self.lock_commits();
+        batch.put(cf::META, meta::COMMIT, commits.next().to_be_bytes());
+        self.checked(self.db.write(batch))?;
+        commits.advance();
+        Ok(())
+    }
+
+    /// Makes everything written through the log durable. A failed sync is never tried again.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        let written = self.lock_commits().written();
+        self.checked(self.db.sync_log())?;
+        self.lock_commits().note_durable(written);
+        Ok(())
+    }
+
+    pub(super) fn checked<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| self.fail(error))
+    }
+
+    fn lock_commits(&self) -> MutexGuard<'_, Commits> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn check_writable(&self) -> Result<()> {
         match self.failed.get() {
             None => Ok(()),
-            Some((kind, cause)) => {
-                let message =
-                    format!("store writes nothing after a failure until it is opened again: {cause}");
-                Err(Error::new(*kind, message))
-            }
+            Some((kind, cause)) => Err(Error::new(*kind, format!("store is read-only: {cause}"))),
         }
+    }
+
+    /// Why nothing is written any more; `None` while everything is well.
+    pub(super) fn read_only_because(&self) -> Option<&str> {
+        self.failed.get().map(|(_, cause)| cause.as_str())
     }
 
     pub(super) fn fail(&self, error: &Error) {
         tracing::error!(%error, "write failed, store is read-only now");
         // The first failure is the one that matters.
-        let _ = self.failed.set((error.kind(), error.to_string()));
+        let _ = self
+            .failed
+            .set((error.kind(), format!("a write failed, open it again when that is mended: {error}")));
     }
 
     /// Refuses what would fill the disk up to the reserve.
@@ -246,6 +294,38 @@ pub(super) fn check_free(free_bytes: u64, bytes: u64) -> Result<()> {
     }
     let message = format!("disk of the store is full, free_bytes={free_bytes} reserve={RESERVE_BYTES}");
     Err(Error::new(Kind::Full, message))
+}
+
+/// What the store knows of itself when it is opened.
+#[derive(Debug, Default)]
+struct Marks {
+    next_id: BlockId,
+    next_work: u64,
+    stat: StoreStat,
+    commit: u64,
+}
+
+impl Marks {
+    /// Reads them, and drops payload that no index row came for.
+    fn recover(db: &Database) -> Result<Self> {
+        let marks = Self::read(db)?;
+        Ok(Self { next_id: drop_unindexed(db, marks.next_id)?, ..marks })
+    }
+
+    fn read(db: &Database) -> Result<Self> {
+        let stat = match db.get(cf::META, meta::COUNTERS)? {
+            Some(row) => StoreStat::decode(&row).ok_or_else(bad_row)?,
+            None => StoreStat::default(),
+        };
+        let works = db.page(cf::META, meta::RELEASE, None, usize::MAX)?;
+        let last_work = works.last().and_then(|(key, _)| layout::number_of(meta::RELEASE, key));
+        Ok(Self {
+            next_id: read_number(db, meta::MARK)?.max(NO_BLOCK + 1),
+            next_work: last_work.map_or(1, |work| work + 1),
+            stat,
+            commit: read_number(db, meta::COMMIT)?,
+        })
+    }
 }
 
 /// Payload from the mark on was written by a group that did not finish. Returns the next id: none is given twice.

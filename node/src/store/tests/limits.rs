@@ -88,7 +88,8 @@ async fn after_a_failed_write_nothing_is_written_and_everything_is_read() {
     put(&store, std::slice::from_ref(&block)).await;
     store.shared().fail(&Error::internal("fsync failed"));
     let error = store.put(vec![block_of(2, 10)], Durability::Now, &store.lease()).await.unwrap_err();
-    assert!(error.to_string().contains("fsync failed"), "{error}");
+    assert!(error.to_string().contains("read-only") && error.to_string().contains("fsync failed"), "{error}");
+    assert!(store.read_only_because().unwrap().contains("fsync failed"));
     assert!(store.sync().await.is_err());
     assert!(store.rows(Table::Records).put(b"k", b"v").is_err());
     assert!(store.get(block.cid()).unwrap().is_some());

@@ -8,7 +8,10 @@ use crate::pins::{PinKind, Pins};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
+/// Operations on one store.
 const STEPS: usize = 150;
+/// Operations in all; `CAIRN_TEST_OPERATIONS` changes it.
+const OPERATIONS: usize = 600;
 
 /// Blocks by name, and what they link to.
 struct World {
@@ -77,7 +80,9 @@ async fn run(seed: u64) {
     println!("seed {seed}");
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let world = World::new(&mut random);
-    let dir = tempfile::tempdir().unwrap();
+    // In memory, where the system has such a place: this is not about the disk.
+    let shm = Path::new("/dev/shm");
+    let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
     let mut store = open(dir.path());
     let mut model = Model::default();
     for _ in 0..STEPS {
@@ -143,7 +148,9 @@ async fn run(seed: u64) {
 
 #[tokio::test]
 async fn random_operations_leave_what_the_model_says() {
-    for _ in 0..3 {
+    let operations = std::env::var("CAIRN_TEST_OPERATIONS").map_or(OPERATIONS, |text| text.parse().unwrap());
+    for _ in 0..operations.div_ceil(STEPS) {
         run(rand::random()).await;
     }
+    println!("{operations} operations");
 }
