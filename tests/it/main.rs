@@ -6,6 +6,7 @@ mod browser;
 mod crash;
 mod denylists;
 mod dht;
+mod faults;
 mod gateway;
 mod helia;
 mod kubo;

@@ -4,6 +4,7 @@
 //! Nothing leaves this machine: nodes listen on loopback, know no bootstrap peers, and stop with their handles.
 
 mod data;
+mod faults;
 mod helia;
 mod node;
 mod peers;
@@ -11,8 +12,9 @@ mod process;
 mod tools;
 
 pub use data::{Scratch, Tree, big_file_bytes, files_equal, trees_equal};
+pub use faults::{Fault, Recording, Shim, fast_folder, shim};
 pub use helia::Helia;
 pub use node::{Node, Profile, Transport};
-pub use peers::{Peer, cairn_binary, find};
+pub use peers::{Peer, cairn_binary, find, skip};
 pub use process::{Output, Process, run, until};
 pub use tools::{Curl, browse, sha256_of};

@@ -1,0 +1,128 @@
+//! The process that is killed, and whose file calls fail.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cairn_node::Node;
+use cairn_node::pins::PinKind;
+use rand::seq::IteratorRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{World, open};
+
+const NAME: &str = "faults::child::a_process_that_is_hurt";
+const FOLDER: &str = "CAIRN_HURT_REPO";
+const WORLD: &str = "CAIRN_HURT_WORLD";
+const SEED: &str = "CAIRN_HURT_SEED";
+const STEPS: &str = "CAIRN_HURT_STEPS";
+
+/// The command that runs the child: `steps` random operations on `repo`.
+pub(super) fn command(world: &World, repo: &Path, seed: u64, steps: usize) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+        .env(FOLDER, repo)
+        .env(WORLD, &world.folder)
+        .env(SEED, seed.to_string())
+        .env(STEPS, steps.to_string());
+    command
+}
+
+/// Does nothing by itself: it is what [`command`] runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_hurt() {
+    let variable = |name: &str| env::var(name).ok();
+    let (Some(repo), Some(world), Some(seed), Some(steps)) =
+        (variable(FOLDER), variable(WORLD), variable(SEED), variable(STEPS))
+    else {
+        return;
+    };
+    // The test harness has begun a line.
+    println!();
+    let mut hurt = Hurt {
+        world: World::read(Path::new(&world)),
+        repo: repo.into(),
+        random: ChaCha8Rng::seed_from_u64(seed.parse().unwrap()),
+    };
+    let result = hurt.run(steps.parse().unwrap()).await;
+    if let Err(error) = result {
+        println!("failed to run: {error}");
+    }
+}
+
+struct Hurt {
+    world: World,
+    repo: PathBuf,
+    random: ChaCha8Rng,
+}
+
+impl Hurt {
+    async fn run(&mut self, steps: usize) -> cairn_node::Result<()> {
+        let mut node = open(&self.repo).await?;
+        for _ in 0..steps {
+            if self.random.random_ratio(1, 12) {
+                node.shutdown().await?;
+                drop(node);
+                node = open(&self.repo).await?;
+            }
+            if let Err(error) = self.step(&node).await {
+                println!("failed {error}");
+            }
+        }
+        node.shutdown().await
+    }
+
+    async fn step(&mut self, node: &Node) -> cairn_node::Result<()> {
+        let n = self.random.random_range(0..self.world.roots.len());
+        match self.random.random_range(0..12) {
+            0..4 => {
+                println!("begin {n}");
+                self.world.add(node, n, true).await?;
+                println!("pinned {n}");
+            }
+            4..6 => {
+                println!("begin {n}");
+                let car = tokio::fs::File::open(self.world.car(n)).await.unwrap();
+                let mut import = node.import_car(car, true);
+                let mut pin_errors = String::new();
+                while let Some(event) = import.next().await? {
+                    if let cairn_node::dag::ImportEvent::Root { pin_error, .. } = event {
+                        pin_errors.push_str(&pin_error);
+                    }
+                }
+                if !pin_errors.is_empty() {
+                    return Err(cairn_node::Error::internal(pin_errors));
+                }
+                println!("pinned {n}");
+            }
+            6..7 => {
+                self.world.add(node, n, false).await?;
+                println!("stored {n}");
+            }
+            7..10 => {
+                let pins: BTreeSet<_> = node
+                    .pins()
+                    .list(Default::default())
+                    .collect::<cairn_node::Result<Vec<_>>>()?
+                    .iter()
+                    .map(|pin| pin.cid)
+                    .collect();
+                let pinned = (0..self.world.roots.len()).filter(|n| pins.contains(&self.world.roots[*n]));
+                if let Some(n) = pinned.choose(&mut self.random) {
+                    println!("begin {n}");
+                    node.pins().unpin(self.world.roots[n], PinKind::Recursive).await?;
+                    println!("unpinned {n}");
+                }
+            }
+            _ => {
+                println!("collecting");
+                node.collect(|_| ()).await?;
+                println!("collected");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! Rotten bits: no wrong byte is ever served, nothing is lost in silence, and a bad file costs only what is in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cairn_node::{Kind, Node};
+use cairn_proto::cid::{Cid, RAW};
+use cairn_tests::{Fault, run, shim};
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use super::{DEADLINE, Promises, World, child, count, open, seed};
+
+const STEPS: usize = 40;
+
+/// `CAIRN_TEST_FLIPS` says how many.
+#[tokio::test]
+async fn a_flipped_bit_in_any_file_is_noticed_and_costs_no_more_than_its_file() {
+    let Some(shim) = shim() else { return };
+    let flips = count("CAIRN_TEST_FLIPS", 400);
+    let seed = seed();
+    println!("seed {seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let folder = cairn_tests::fast_folder();
+    let repo = folder.path().join("repo");
+    // Small objects, so that the repo is: a flip should hit something.
+    let world = World::make(&folder.path().join("world"), [1, 3, 5, 7, 11, 15]).await;
+    // A run that ends well leaves tables, one that is killed leaves a log.
+    let calls = folder.path().join("calls");
+    let mut command = child::command(&world, &repo, seed, STEPS);
+    shim.count(&mut command, &repo, &calls);
+    let mut promises = Promises::default();
+    promises.hear(&run(&mut command, DEADLINE).text());
+    let call_count: u64 = std::fs::read_to_string(&calls).unwrap().parse().unwrap();
+    let mut command = child::command(&world, &repo, seed.wrapping_add(1), STEPS);
+    shim.inject(&mut command, &repo, Fault::Kill(call_count / 2));
+    promises.hear(&String::from_utf8_lossy(&run(&mut command, DEADLINE).stdout));
+
+    let pristine = Image::read(&repo);
+    let whole = {
+        let (_repo, node) = pristine.open_flipped(None).await.unwrap();
+        Contents::of(&node).unwrap()
+    };
+    assert!(!whole.blocks.is_empty() && !whole.pins.is_empty());
+    let mut found = BTreeMap::<String, [usize; 3]>::new();
+    for _ in 0..flips {
+        let (name, at) = pristine.place(&mut random);
+        let bit = random.random_range(0..8);
+        let counts = found.entry(kind_of(&name)).or_default();
+        match pristine.open_flipped(Some((&name, at, bit))).await {
+            Err(error) => {
+                assert!(!is_data(&name), "{} byte {at} bit {bit}: {error}", name.display());
+                assert_eq!(error.kind(), Kind::Corrupt, "{} byte {at} bit {bit}: {error}", name.display());
+                assert!(error.to_string().contains("repo salvage"), "{error}");
+                counts[2] += 1;
+            }
+            Ok((_repo, node)) => {
+                let noticed = whole.check(&node, &format!("{} byte {at} bit {bit}", name.display())).await;
+                counts[usize::from(noticed)] += 1;
+                node.shutdown().await.ok();
+            }
+        }
+    }
+    for (kind, [harmless, noticed, refused]) in found {
+        println!("{kind}: {harmless} harmless, {noticed} noticed on read, {refused} refused at start");
+    }
+    println!("{flips} flipped bits");
+}
+
+/// The files of a repo.
+struct Image {
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Image {
+    fn read(repo: &Path) -> Self {
+        let mut files = Vec::new();
+        let mut folders = vec![repo.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+                match entry.file_type().unwrap().is_dir() {
+                    true => folders.push(entry.path()),
+                    false => {
+                        let name = entry.path().strip_prefix(repo).unwrap().to_path_buf();
+                        files.push((name, std::fs::read(entry.path()).unwrap()));
+                    }
+                }
+            }
+        }
+        files.sort();
+        Self { files }
+    }
+
+    /// A byte: half of the time of any file, so that small files have their turn too.
+    fn place(&self, random: &mut ChaCha8Rng) -> (PathBuf, usize) {
+        let full: Vec<_> = self.files.iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
+        let (name, bytes) = match random.random() {
+            true => full.choose(random).unwrap(),
+            false => full.choose_weighted(random, |(_, bytes)| bytes.len()).unwrap(),
+        };
+        (name.clone(), random.random_range(0..bytes.len()))
+    }
+
+    async fn open_flipped(&self, flip: Option<(&Path, usize, u8)>) -> cairn_node::Result<(TempDir, Node)> {
+        let folder = cairn_tests::fast_folder();
+        let repo = folder.path().join("flipped");
+        for (name, bytes) in &self.files {
+            let path = repo.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match flip {
+                Some((flipped, at, bit)) if flipped == name => {
+                    let mut bytes = bytes.clone();
+                    bytes[at] ^= 1 << bit;
+                    std::fs::write(path, bytes).unwrap();
+                }
+                _ => std::fs::write(path, bytes).unwrap(),
+            }
+        }
+        Ok((folder, open(&repo).await?))
+    }
+}
+
+/// Tables and blob files: what is in one is lost with it, nothing else.
+fn is_data(name: &Path) -> bool {
+    name.extension().is_some_and(|extension| extension == "sst" || extension == "blob")
+}
+
+/// The name without its number.
+fn kind_of(name: &Path) -> String {
+    let name = name.file_name().unwrap_or_default().to_string_lossy();
+    name.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// What is in a store.
+struct Contents {
+    blocks: Vec<Cid>,
+    pins: Vec<Cid>,
+}
+
+impl Contents {
+    fn of(node: &Node) -> cairn_node::Result<Self> {
+        let blocks = node.store().blocks().map(|row| row.map(|(hash, _)| Cid::new_v1(RAW, hash)));
+        Ok(Self { blocks: blocks.collect::<Result<_, _>>()?, pins: pins(node)? })
+    }
+
+    /// What is missing is known to be missing. Returns whether anything is.
+    async fn check(&self, node: &Node, flip: &str) -> bool {
+        let store = node.store();
+        let mut lost_count = 0;
+        let mut noticed = false;
+        for cid in &self.blocks {
+            match store.get(cid) {
+                // A `Block` has been hashed, so its bytes are right.
+                Ok(Some(_)) => {}
+                Ok(None) => lost_count += 1,
+                Err(error) => {
+                    assert_eq!(error.kind(), Kind::Corrupt, "{flip}: {error}");
+                    noticed = true;
+                }
+            }
+        }
+        // What was found damaged is set aside before this is answered, unless the store is read-only.
+        let _ = store.sync().await;
+        let damaged = store.damaged_count() > 0 || store.read_only_because().is_some();
+        assert!(lost_count == 0 || noticed || damaged, "{flip}: {lost_count} blocks are lost in silence");
+        match pins(node) {
+            Ok(pins) => assert_eq!(pins, self.pins, "{flip}: pins are lost in silence"),
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Corrupt, "{flip}: {error}");
+                noticed = true;
+            }
+        }
+        noticed || damaged
+    }
+}
+
+fn pins(node: &Node) -> cairn_node::Result<Vec<Cid>> {
+    node.pins().list(Default::default()).map(|pin| pin.map(|pin| pin.cid)).collect()
+}
