@@ -5,6 +5,8 @@
 //!
 //! Source: <https://ipld.io/specs/codecs/dag-cbor/spec/>.
 
+pub(super) mod value;
+
 use super::DecodeError;
 use crate::cid::{self, Cid};
 use crate::limits::MAX_CBOR_DEPTH;
@@ -35,7 +37,7 @@ pub(crate) const TEXT: u8 = 3;
 pub(crate) const LIST: u8 = 4;
 pub(crate) const MAP: u8 = 5;
 pub(crate) const TAG: u8 = 6;
-const SIMPLE: u8 = 7;
+pub(crate) const SIMPLE: u8 = 7;
 
 /// The only tag of DAG-CBOR: a CID.
 pub(crate) const LINK_TAG: u64 = 42;
@@ -99,6 +101,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Bytes not read yet.
+    pub(crate) fn remaining(&self) -> usize {
+        self.rest.len()
     }
 
     /// Major type and argument of the next item.

@@ -4,6 +4,8 @@
 //!
 //! Source: <https://ipld.io/specs/codecs/dag-json/spec/>.
 
+pub(super) mod value;
+
 use std::borrow::Cow;
 use std::fmt;
 

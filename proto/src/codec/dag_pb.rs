@@ -5,6 +5,8 @@
 //!
 //! Source: <https://ipld.io/specs/codecs/dag-pb/spec/>.
 
+mod value;
+
 use bytes::Bytes;
 
 use super::DecodeError;

@@ -6,10 +6,15 @@ pub mod dag_cbor;
 pub mod dag_json;
 pub mod dag_pb;
 pub(crate) mod path;
+mod value;
 pub(crate) mod wire;
 
+use bytes::Bytes;
+
 use crate::block::Block;
-use crate::cid::{Cid, DAG_CBOR, DAG_JSON, DAG_PB};
+use crate::cid::{CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
+
+pub use value::Value;
 
 /// Why the bytes of a block do not decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +31,51 @@ pub enum DecodeError {
     #[error("not UnixFS, codec=0x{codec:x}")]
     NotUnixfs {
         /// Codec of the CID.
+        codec: u64,
+    },
+    /// Of a codec that is not understood.
+    #[error("codec is not supported, codec=0x{codec:x}")]
+    Codec {
+        /// Codec of the CID.
+        codec: u64,
+    },
+}
+
+/// Why a value has no bytes under a codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The format has no such kind of value.
+    #[error("{format} cannot hold a {kind}")]
+    Kind {
+        /// Name of the format.
+        format: &'static str,
+        /// Kind of the value.
+        kind: &'static str,
+    },
+    /// The format wants certain keys and kinds.
+    #[error("not a {format} node: {reason}")]
+    Shape {
+        /// Name of the format.
+        format: &'static str,
+        /// What is wanted.
+        reason: &'static str,
+    },
+    /// An integer beyond 64 bits.
+    #[error("integer out of range, value={value}")]
+    IntegerRange {
+        /// The integer.
+        value: i128,
+    },
+    /// A float that is infinite or not a number.
+    #[error("a float must be finite")]
+    NotFinite,
+    /// Lists and maps nested deeper than [`crate::limits::MAX_CBOR_DEPTH`].
+    #[error("nested too deep")]
+    TooDeep,
+    /// A codec that is not understood.
+    #[error("codec is not supported, codec=0x{codec:x}")]
+    Codec {
+        /// The codec.
         codec: u64,
     },
 }
@@ -64,9 +114,45 @@ pub fn named_links(block: &Block) -> Result<Vec<(String, Cid)>, DecodeError> {
     Ok(node.links.iter().map(|link| (String::from_utf8_lossy(link.name()).into_owned(), link.cid)).collect())
 }
 
+/// The value that a block of `codec` holds. `raw` is bytes, `dag-pb` a map of `Data` and `Links`.
+///
+/// Bytes that have another meaning under another codec are not guessed: what a codec forbids is an error. CBOR must have
+/// its numbers in their shortest form and may have its keys in any order; JSON may have space.
+///
+/// # Errors
+/// [`DecodeError::Malformed`], and [`DecodeError::Codec`] for a codec that is none of raw, dag-pb, dag-cbor, dag-json,
+/// cbor, json.
+pub fn decode(codec: u64, bytes: &Bytes) -> Result<Value, DecodeError> {
+    match codec {
+        RAW => Ok(Value::Bytes(bytes.to_vec())),
+        DAG_PB => dag_pb::PbNode::decode(bytes).map(|node| node.to_value()),
+        DAG_CBOR => dag_cbor::value::decode(bytes, dag_cbor::value::DAG_CBOR),
+        CBOR => dag_cbor::value::decode(bytes, dag_cbor::value::PLAIN),
+        DAG_JSON => dag_json::value::decode(bytes, dag_json::value::DAG_JSON),
+        JSON => dag_json::value::decode(bytes, dag_json::value::PLAIN),
+        codec => Err(DecodeError::Codec { codec }),
+    }
+}
+
+/// The canonical bytes of a value under `codec`.
+///
+/// # Errors
+/// [`EncodeError`] for a value that the codec cannot say, and for a codec that [`decode`] does not know.
+pub fn encode(codec: u64, value: &Value) -> Result<Bytes, EncodeError> {
+    match (codec, value) {
+        (RAW, Value::Bytes(bytes)) => Ok(Bytes::copy_from_slice(bytes)),
+        (RAW, value) => Err(EncodeError::Kind { format: "raw", kind: value.kind() }),
+        (DAG_PB, value) => dag_pb::PbNode::from_value(value).map(|node| node.encode()),
+        (DAG_CBOR, value) => dag_cbor::value::encode(value, dag_cbor::value::DAG_CBOR).map(Bytes::from),
+        (CBOR, value) => dag_cbor::value::encode(value, dag_cbor::value::PLAIN).map(Bytes::from),
+        (DAG_JSON, value) => dag_json::value::encode(value, dag_json::value::DAG_JSON).map(Bytes::from),
+        (JSON, value) => dag_json::value::encode(value, dag_json::value::PLAIN).map(Bytes::from),
+        (codec, _) => Err(EncodeError::Codec { codec }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
 
     use super::*;
     use crate::cid::{HashFunction, Version, parse};
@@ -92,5 +178,126 @@ mod tests {
         let link = |cid| dag_pb::PbLink { cid, name: None, tsize: None };
         let node = dag_pb::PbNode { links: [b, a, b].map(link).to_vec(), data: None };
         assert_eq!(links(&block(DAG_PB, &node.encode())), Ok(vec![b, a, b]));
+    }
+
+    fn hex(text: &str) -> Bytes {
+        multibase::Base::Base16Lower.decode(text).unwrap().into()
+    }
+
+    /// What bytes of one codec are in another.
+    fn convert(from: u64, bytes: &[u8], to: u64) -> Bytes {
+        encode(to, &decode(from, &Bytes::copy_from_slice(bytes)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn values_survive_the_way_from_one_codec_to_the_other_and_back() {
+        // Source: `ipfs dag put` and `ipfs block get` of Kubo 0.43.
+        for (json, cbor) in [
+            ("null", "f6"),
+            ("true", "f5"),
+            ("0", "00"),
+            ("23", "17"),
+            ("24", "1818"),
+            ("65536", "1a00010000"),
+            ("-1", "20"),
+            ("-500", "3901f3"),
+            ("0.1", "fb3fb999999999999a"),
+            ("1e+21", "fb444b1ae4d6e2ef50"),
+            ("1.5e+300", "fb7e41eb2d66005835"),
+            ("1e-7", "fb3e7ad7f29abcaf48"),
+            (r#""é<>&""#, "65c3a93c3e26"),
+            (r#"{"/":{"bytes":"AQ"}}"#, "4101"),
+            (r#"{"/":"bafkqaaa"}"#, "d82a450001550000"),
+            (r#"[1,[],{}]"#, "830180a0"),
+            (r#"{"aa":1,"b":2}"#, "a261620262616101"),
+            (r#"{"/":1}"#, "a1612f01"),
+            (r#"{"/":{"bytes":"AQ","x":1}}"#, "a1612fa2617801656279746573624151"),
+        ] {
+            let cbor = hex(cbor);
+            assert_eq!(convert(DAG_JSON, json.as_bytes(), DAG_CBOR), cbor, "{json}");
+            assert_eq!(convert(DAG_CBOR, &cbor, DAG_JSON), json.as_bytes(), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_need_not_be_canonical_where_kubo_does_not_demand_it() {
+        // Source: the same.
+        let json = |text: &str| convert(DAG_JSON, text.as_bytes(), DAG_JSON);
+        assert_eq!(json(r#" { "b" : 1 , "a" : 2 } "#), r#"{"a":2,"b":1}"#);
+        assert_eq!(json(r#"{"/":{"bytes":"AQ=="}}"#), r#"{"/":{"bytes":"AQ"}}"#);
+        assert_eq!(convert(DAG_CBOR, &hex("a26162016161f6"), DAG_JSON), r#"{"a":null,"b":1}"#);
+        assert_eq!(json("1.0"), "1.0");
+    }
+
+    #[test]
+    fn what_a_codec_forbids_is_refused() {
+        for (codec, bytes) in [
+            // Numbers and lengths that are longer than they must be, floats of other widths or without a value,
+            // undefined, other tags, keys twice or of another kind, text that is not UTF-8, more bytes, fewer bytes.
+            (DAG_CBOR, "1801"),
+            (DAG_CBOR, "5801"),
+            (DAG_CBOR, "1a00000001"),
+            (DAG_CBOR, "980101"),
+            (DAG_CBOR, "d9002a450001550000"),
+            (DAG_CBOR, "f93c00"),
+            (DAG_CBOR, "fa3f800000"),
+            (DAG_CBOR, "fb7ff8000000000000"),
+            (DAG_CBOR, "fb7ff0000000000000"),
+            (DAG_CBOR, "f7"),
+            (DAG_CBOR, "c100"),
+            (DAG_CBOR, "a26161016161f6"),
+            (DAG_CBOR, "a10102"),
+            (DAG_CBOR, "61ff"),
+            (DAG_CBOR, "0000"),
+            (DAG_CBOR, ""),
+            (DAG_CBOR, "9fff"),
+            (CBOR, "d82a450001550000"),
+        ] {
+            assert!(decode(codec, &hex(bytes)).is_err(), "{bytes}");
+        }
+        for text in [r#"{"a":1,"a":2}"#, r#"{"/":"x"}"#, r#"{"/":{"bytes":"!"}}"#, "[1,]", "1 2", "", "NaN"] {
+            assert!(decode(DAG_JSON, &Bytes::copy_from_slice(text.as_bytes())).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_formats_hold_no_links_and_plain_json_no_bytes() {
+        let (link, bytes) = (hex("d82a450001550000"), hex("4101"));
+        let link = decode(DAG_CBOR, &link).unwrap();
+        let bytes = decode(DAG_CBOR, &bytes).unwrap();
+        assert_eq!(encode(CBOR, &link), Err(EncodeError::Kind { format: "cbor", kind: "link" }));
+        assert_eq!(encode(JSON, &link), Err(EncodeError::Kind { format: "json", kind: "link" }));
+        assert_eq!(encode(JSON, &bytes), Err(EncodeError::Kind { format: "json", kind: "bytes" }));
+        assert_eq!(encode(CBOR, &bytes), Ok(hex("4101")));
+        // A slash is a key like any other there.
+        assert_eq!(
+            convert(JSON, br#"{"/":"bafkqaaa"}"#, DAG_CBOR),
+            hex("a1612f6862 61666b71616161".replace(' ', "").as_str())
+        );
+    }
+
+    #[test]
+    fn a_node_of_dag_pb_is_data_and_links() {
+        // Source: `ipfs dag put --store-codec dag-pb` of Kubo 0.43.
+        let json =
+            br#"{"Data":{"/":{"bytes":"AQ"}},"Links":[{"Hash":{"/":"bafkqaaa"},"Name":"x","Tsize":3}]}"#;
+        let node = convert(DAG_JSON, json, DAG_PB);
+        assert_eq!(node, hex("120b0a040155000012017818030a0101"));
+        assert_eq!(convert(DAG_PB, &node, DAG_JSON), &json[..]);
+        for refused in ["{}", "[]", r#"{"Links":[{}]}"#, r#"{"Links":[],"x":1}"#, r#"{"Data":1,"Links":[]}"#]
+        {
+            let value = decode(DAG_JSON, &Bytes::from_static(refused.as_bytes())).unwrap();
+            assert!(matches!(encode(DAG_PB, &value), Err(EncodeError::Shape { .. })), "{refused}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_held_to_its_bound_both_ways() {
+        use crate::limits::MAX_CBOR_DEPTH;
+        let nested = |depth| Bytes::from([vec![0x81; depth], vec![0xf6]].concat());
+        let deepest = decode(DAG_CBOR, &nested(MAX_CBOR_DEPTH)).unwrap();
+        assert_eq!(encode(DAG_CBOR, &deepest), Ok(nested(MAX_CBOR_DEPTH)));
+        assert!(decode(DAG_CBOR, &nested(MAX_CBOR_DEPTH + 1)).is_err());
+        assert_eq!(encode(DAG_CBOR, &Value::List(vec![deepest])), Err(EncodeError::TooDeep));
     }
 }
