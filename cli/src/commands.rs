@@ -10,6 +10,7 @@ mod id;
 mod info;
 mod init;
 mod ls;
+mod name;
 mod pin;
 mod refs;
 mod repo;
@@ -66,6 +67,9 @@ pub(crate) enum Command {
     /// Find who has content, or tell that this node has it.
     #[command(subcommand)]
     Routing(swarm::Routing),
+    /// Find where names lead.
+    #[command(subcommand)]
+    Name(name::Name),
     /// Show what is exchanged with peers.
     #[command(subcommand)]
     Bitswap(swarm::Bitswap),
@@ -114,6 +118,7 @@ async fn run_in(command: Command, session: &Session, global: &Global) -> Result<
         Command::Get(args) => get::run(args, session).await,
         Command::Id(args) => id::run(args, session).await,
         Command::Ls(args) => ls::run(args, session).await,
+        Command::Name(command) => name::run(command, session).await,
         Command::Pin(command) => pin::run(command, session).await,
         Command::Refs(args) => refs::run(args, session).await,
         Command::Repo(command) => repo::run(command, session).await,

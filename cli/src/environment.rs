@@ -11,6 +11,9 @@ use crate::args::Global;
 /// Start of the names of variables that set keys of the configuration.
 const CONFIG_PREFIX: &str = "CAIRN_CONFIG__";
 
+/// Variables of Kubo's that stand for a key of the configuration.
+const KEPT_VARIABLES: [(&str, &str); 1] = [("IPFS_NS_MAP", "DNS__NameMap")];
+
 /// The variable that says what is logged.
 const LOG_VARIABLE: &str = "CAIRN_LOG";
 
@@ -26,12 +29,14 @@ pub(crate) fn repo_path(global: &Global) -> Result<PathBuf> {
 /// The configuration in effect: the file with the environment laid over it.
 pub(crate) fn overlay(config: &Config) -> Result<Config> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
-        let key = name.to_str()?.strip_prefix(CONFIG_PREFIX)?.to_owned();
+        let name = name.to_str()?;
+        let kept = KEPT_VARIABLES.iter().find(|(kept, _)| *kept == name).map(|(_, key)| *key);
+        let key = kept.or_else(|| name.strip_prefix(CONFIG_PREFIX))?.to_owned();
         Some(value.into_string().map(|value| (key.clone(), value)).map_err(|_| key))
     });
     let overrides = variables
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|key| anyhow::anyhow!("the variable {CONFIG_PREFIX}{key} is not UTF-8"))?;
+        .map_err(|key| anyhow::anyhow!("the variable for {key} is not UTF-8"))?;
     let config = config.with_overrides(overrides)?;
     config.check()?;
     Ok(config)

@@ -4,7 +4,7 @@
 //! over `Accept`), <https://specs.ipfs.tech/http-gateways/trustless-gateway/> (CAR options).
 
 use cairn_proto::cid::{CBOR, DAG_CBOR, DAG_JSON, JSON};
-use cairn_proto::content::DagScope;
+use cairn_proto::content::{CarSelection, DagScope};
 use http::{HeaderMap, header};
 
 use crate::error::{Failure, Refusal};
@@ -130,15 +130,12 @@ fn accepted(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
 
 /// How a CAR is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CarOptions {
-    /// Which blocks follow those along the path.
-    pub(crate) scope: DagScope,
-}
+pub(crate) struct CarOptions(pub(crate) CarSelection);
 
 impl CarOptions {
     /// Reads the options of the URL, and of `Accept` where the URL is silent.
     ///
-    /// Only CARv1 without duplicates is made, depth first; that is also a valid answer to `order=unk`.
+    /// Only CARv1 is made, depth first; that is also a valid answer to `order=unk`.
     pub(crate) fn choose(query: &Query, headers: &HeaderMap) -> Result<Self, Refusal> {
         let parameters = accepted(headers)
             .find(|(media_type, _)| media_type.eq_ignore_ascii_case(Format::Car.media_type()))
@@ -148,15 +145,18 @@ impl CarOptions {
         };
         one_of("car-version", option(&query.car_version, "version"), &["1"])?;
         one_of("car-order", option(&query.car_order, "order"), &["dfs", "unk"])?;
-        if one_of("car-dups", option(&query.car_dups, "dups"), &["n", "y"])?.as_deref() == Some("y") {
-            let message = "this gateway makes CARs without duplicate blocks only; ask with car-dups=n";
-            return Err(Refusal::new(Failure::NotAcceptable, message));
-        }
-        Ok(Self { scope: scope(query)? })
+        let dups = one_of("car-dups", option(&query.car_dups, "dups"), &["n", "y"])?;
+        Ok(Self(CarSelection { scope: scope(query)?, duplicates: dups.as_deref() == Some("y") }))
     }
 
     /// The media type with the options that hold.
-    pub(crate) const CONTENT_TYPE: &'static str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
+    pub(crate) fn content_type(self) -> &'static str {
+        if self.0.duplicates {
+            "application/vnd.ipld.car; version=1; order=dfs; dups=y"
+        } else {
+            "application/vnd.ipld.car; version=1; order=dfs; dups=n"
+        }
+    }
 }
 
 fn parameter<'a>(parameters: &'a str, wanted: &str) -> Option<&'a str> {
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn scopes_and_entity_bytes_are_read_as_the_specification_says() {
-        let scope = |text| CarOptions::choose(&query(text), &HeaderMap::new()).map(|options| options.scope);
+        let scope = |text| CarOptions::choose(&query(text), &HeaderMap::new()).map(|options| options.0.scope);
         assert_eq!(scope("format=car"), Ok(DagScope::All));
         assert_eq!(scope("dag-scope=block"), Ok(DagScope::Block));
         assert_eq!(scope("dag-scope=entity"), Ok(DagScope::Entity { from: 0, to: None }));
@@ -283,13 +283,12 @@ mod tests {
 
     #[test]
     fn car_options_of_the_url_win_over_those_of_accept() {
-        let with = |text, header: &str| CarOptions::choose(&query(text), &accept(header)).map(|_| ());
-        assert_eq!(with("", "application/vnd.ipld.car; version=1; order=unk; dups=n"), Ok(()));
-        assert_eq!(with("car-dups=n", "application/vnd.ipld.car; dups=y"), Ok(()));
-        assert_eq!(
-            with("format=car", "application/vnd.ipld.car; dups=y").unwrap_err().failure,
-            Failure::NotAcceptable
-        );
+        let with = |text, header: &str| {
+            CarOptions::choose(&query(text), &accept(header)).map(|options| options.0.duplicates)
+        };
+        assert_eq!(with("", "application/vnd.ipld.car; version=1; order=unk; dups=n"), Ok(false));
+        assert_eq!(with("car-dups=n", "application/vnd.ipld.car; dups=y"), Ok(false));
+        assert_eq!(with("format=car", "application/vnd.ipld.car; dups=y"), Ok(true));
         assert_eq!(with("", "application/vnd.ipld.car;version=2").unwrap_err().failure, Failure::Invalid);
         assert_eq!(with("car-order=bfs", "*/*").unwrap_err().failure, Failure::Invalid);
     }

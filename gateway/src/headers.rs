@@ -126,12 +126,9 @@ pub(crate) fn disposition(kind: Disposition, name: &str) -> HeaderValue {
     ascii(format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, ESCAPED)))
 }
 
-/// The first 16 hex digits of the SHA2-256 of some text: a name for it that is the same everywhere.
-pub(crate) fn fingerprint(text: &str) -> String {
-    HashFunction::Sha2_256.multihash(text.as_bytes()).digest()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+/// The first 16 hex digits of the SHA2-256 of some bytes: a name for them that is the same everywhere.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    HashFunction::Sha2_256.multihash(bytes).digest()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a page of this gateway may load: its own style sheet, nothing else.

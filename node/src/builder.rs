@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::blocks::{Blocks, Served};
 use crate::denylists::Denylists;
+use crate::names::{Dns, Names};
 use crate::node::{Inner, Network, Node};
 use crate::pins::Pins;
 use crate::routing::records::{RecordLimits, Records, WallClock};
@@ -66,8 +67,12 @@ impl Builder {
         });
         groups[0].spawn("denylists", denylists.clone().watch(groups[0].stopping().clone()));
         let exchange = network.as_ref().map(|network| network.exchange.clone());
+        let routing = network.as_ref().map(|network| network.routing.clone());
+        let dns = Dns::new(self.settings.name_map.clone());
+        let clock: WallClock = Arc::new(SystemTime::now);
+        let names = Names::new(store.rows(Table::Names), routing, dns, clock, groups[0].clone());
         let blocks = Blocks::new(store, exchange, self.settings.block_timeout, denylists);
-        Ok(Node::from_parts(Inner { settings: self.settings, blocks, pins, network, groups }))
+        Ok(Node::from_parts(Inner { settings: self.settings, blocks, pins, names, network, groups }))
     }
 
     async fn start_network(

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::blocks::Blocks;
 use crate::dag::{self, AddEvent, AddOptions, Adder, CarImport};
 use crate::gc::GcReport;
+use crate::names::Names;
 use crate::pins::{PinKind, Pins};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) blocks: Blocks,
     pub(crate) pins: Pins,
+    pub(crate) names: Names,
     pub(crate) network: Option<Network>,
     /// Groups of tasks in the order in which they stop: background work, exchange, swarm.
     pub(crate) groups: [Tasks; 3],
@@ -65,6 +67,11 @@ impl Node {
         &self.inner.pins
     }
 
+    /// Where names lead.
+    pub fn names(&self) -> &Names {
+        &self.inner.names
+    }
+
     /// Connections; `None` for a node that is offline.
     pub fn swarm(&self) -> Option<&swarm::Handle> {
         self.inner.network.as_ref().map(|network| &network.swarm)
@@ -92,12 +99,12 @@ impl Node {
 
     /// Opens a session: the reads of one request.
     pub fn session(&self, options: SessionOptions) -> dag::Session {
-        dag::Session::new(self.inner.blocks.clone(), options)
+        dag::Session::new(self.inner.blocks.clone(), self.inner.names.clone(), options)
     }
 
     /// This node's content as the gateway's port.
     pub fn content(&self) -> Arc<dyn Content> {
-        Arc::new(dag::NodeContent::new(self.inner.blocks.clone()))
+        Arc::new(dag::NodeContent::new(self.inner.blocks.clone(), self.inner.names.clone()))
     }
 
     /// Fetches what is missing below `path` and pins it; durable on return. `on_progress` is told blocks and bytes.

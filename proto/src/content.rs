@@ -7,13 +7,14 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::block::Block;
 use crate::cid::Cid;
+use crate::ipns::Name;
 use crate::path::ContentPath;
 
 /// A future that a port returns.
@@ -84,6 +85,26 @@ pub struct Resolved {
     pub remainder: Vec<String>,
 }
 
+/// Where a path leads once its names are resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// A path that starts at a CID.
+    pub path: ContentPath,
+    /// How long this may be taken for the latest answer; `None` where nothing says so.
+    pub fresh_for: Option<Duration>,
+}
+
+/// A record of an IPNS name, checked and valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameRecord {
+    /// The record as it travels.
+    pub bytes: Bytes,
+    /// When it stops to be valid.
+    pub expires: SystemTime,
+    /// How long it may be taken for the latest one.
+    pub fresh_for: Duration,
+}
+
 /// What a block is to a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeKind {
@@ -139,6 +160,21 @@ pub enum DagScope {
     All,
 }
 
+/// What goes into a CAR.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CarSelection {
+    /// Which blocks follow those along the path.
+    pub scope: DagScope,
+    /// A block goes in as often as the DAG comes to it, so that a reader need not remember any.
+    pub duplicates: bool,
+}
+
+impl From<DagScope> for CarSelection {
+    fn from(scope: DagScope) -> Self {
+        Self { scope, duplicates: false }
+    }
+}
+
 /// How far a session has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -165,7 +201,15 @@ pub trait Content: Send + Sync + 'static {
 
 /// The content side of one request. All results are cancelled when dropped.
 pub trait Session: Send + Sync + 'static {
-    /// Follows a path to its end. Does the least work that tells what is there.
+    /// Follows the name that a path starts at, and the names that it leads to. A path that starts at a CID is its own target.
+    ///
+    /// No record of the name is [`ContentErrorKind::NotFound`], or [`ContentErrorKind::NotLocal`] where nobody was asked.
+    fn name<'a>(&'a self, path: &'a ContentPath) -> PortFuture<'a, Target>;
+
+    /// The record of an IPNS name.
+    fn record<'a>(&'a self, name: &'a Name) -> PortFuture<'a, NameRecord>;
+
+    /// Follows a path that starts at a CID to its end. Does the least work that tells what is there.
     fn resolve<'a>(&'a self, path: &'a ContentPath) -> PortFuture<'a, Resolved>;
 
     /// The bytes `range` of a UnixFS file or raw block, in order. Fetches no block outside the range but inner nodes.
@@ -177,8 +221,11 @@ pub trait Session: Send + Sync + 'static {
     /// One block.
     fn block<'a>(&'a self, cid: &'a Cid) -> PortFuture<'a, Block>;
 
-    /// A CARv1 of what lies along `path` and, below its end, what `scope` says; depth first, without duplicates.
-    fn car(&self, path: &ContentPath, scope: DagScope) -> PortStream<Bytes>;
+    /// A CARv1 of what lies along `path` and, below its end, what `selection` says; depth first.
+    fn car(&self, path: &ContentPath, selection: CarSelection) -> PortStream<Bytes>;
+
+    /// A tar archive of the UnixFS tree at the end of a path, its root called `name`.
+    fn tar(&self, name: &str, root: &Resolved) -> PortStream<Bytes>;
 
     /// Counters for a page that waits.
     fn progress(&self) -> Progress;

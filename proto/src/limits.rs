@@ -81,3 +81,6 @@ pub const MAX_PIN_NAME_BYTES: usize = 255;
 ///
 /// Source: Kubo 0.40 (`2 MiB - 256`).
 pub const MAX_CHUNK_BYTES: usize = MAX_BLOCK_BYTES - 256;
+
+/// Largest IPNS record accepted, in bytes. Source: <https://specs.ipfs.tech/ipns/ipns-record/#record-size-limit>.
+pub const MAX_IPNS_RECORD_BYTES: usize = 10 * 1024;

@@ -10,6 +10,7 @@ pub mod dag;
 pub mod get;
 pub mod id;
 pub mod ls;
+pub mod name;
 pub mod pin;
 pub mod refs;
 pub mod repo;
@@ -18,8 +19,6 @@ pub mod shutdown;
 pub mod swarm;
 pub mod tree;
 pub mod version;
-
-mod tar;
 
 use cairn_proto::cid::Cid;
 use cairn_proto::path::{ContentPath, Root};
@@ -76,6 +75,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<get::Get>();
     visitor.command::<id::Id>();
     visitor.command::<ls::Ls>();
+    visitor.command::<name::Resolve>();
     visitor.command::<pin::Add>();
     visitor.command::<pin::Ls>();
     visitor.command::<pin::Rm>();
@@ -85,7 +85,9 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<repo::Stat>();
     visitor.command::<routing::FindPeer>();
     visitor.command::<routing::FindProviders>();
+    visitor.command::<routing::Get>();
     visitor.command::<routing::Provide>();
+    visitor.command::<routing::Put>();
     visitor.command::<shutdown::Shutdown>();
     visitor.command::<swarm::Addrs>();
     visitor.command::<swarm::Connect>();

@@ -20,10 +20,11 @@ const ARROWS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates that `proto` is built from. One more is a decision: it belongs in a commit that says why.
-const PROTO: [&str; 13] = [
+const PROTO: [&str; 14] = [
     "bytes",
     "cid",
     "futures-core",
+    "libp2p-identity",
     "multibase",
     "multihash",
     "multihash-codetable",

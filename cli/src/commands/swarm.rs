@@ -1,14 +1,20 @@
 //! `cairn swarm`, `cairn bootstrap`, `cairn routing`, `cairn bitswap`.
 
+use std::io::Write as _;
+use std::path::PathBuf;
+
 use anyhow::Result;
 use cairn_node::settings::units::format_size;
 use cairn_rpc::commands::bitswap::{BitswapStat, Stat};
 use cairn_rpc::commands::bootstrap::List;
-use cairn_rpc::commands::routing::{FindPeer, FindProviders, Provide, QueryEvent};
+use cairn_rpc::commands::routing::{FindPeer, FindProviders, Get, Provide, Put, QueryEvent};
 use cairn_rpc::commands::swarm::{Addrs, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers};
+use multibase::Base;
 
+use crate::args::Encoding;
 use crate::session::Session;
-use crate::terminal::escape;
+use crate::terminal::{self, escape};
+use crate::walk;
 
 /// Shows connections, or makes and ends them.
 #[derive(Debug, clap::Subcommand)]
@@ -160,6 +166,24 @@ pub(crate) enum Routing {
         #[arg(value_name = "PEER")]
         peer: String,
     },
+    /// Print the record of a name.
+    Get {
+        /// /ipns/ and a name.
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Keep the record of a name and give it to peers.
+    Put {
+        /// /ipns/ and a name.
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// File with the record.
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// Offline, keeping it is enough.
+        #[arg(long)]
+        allow_offline: bool,
+    },
     /// Tell the network that this node has content.
     Provide {
         /// CIDs.
@@ -186,8 +210,24 @@ pub(super) async fn routing(command: Routing, session: &Session) -> Result<()> {
                 })
                 .await
         }
+        Routing::Get { key } => get_value(key, session).await,
+        Routing::Put { key, path, allow_offline } => {
+            let command = Put { key, allow_offline, files: Some(walk::files(vec![path])) };
+            session.print(command, |out, event| super::line!(out, "{}", event.id)).await
+        }
         Routing::Provide { keys } => session.print(Provide { keys }, |_, _| Ok(())).await,
     }
+}
+
+/// Prints the bytes of a value, or the event as it is.
+async fn get_value(key: String, session: &Session) -> Result<()> {
+    if session.encoding() == Encoding::Json {
+        return session.print(Get { key }, |_, _| Ok(())).await;
+    }
+    let value = session.one(Get { key }).await?.extra;
+    let mut out = terminal::stdout();
+    out.write_all(&Base::Base64Pad.decode(value)?)?;
+    Ok(out.flush()?)
 }
 
 /// Shows what is exchanged with peers.

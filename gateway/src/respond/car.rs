@@ -15,14 +15,14 @@ pub(super) async fn respond(mut job: Job, known: &Known) -> Result<Response, Ref
     let options = CarOptions::choose(&request.query, &request.headers)?;
     let cid = known.resolved.cid;
     // Weak: the same blocks may come in another order some day.
-    let variant =
-        headers::fingerprint(&format!("{} {:?} {}", request.path, options.scope, CarOptions::CONTENT_TYPE));
+    let variant = format!("{} {:?} {}", request.path, options.0.scope, options.content_type());
+    let variant = headers::fingerprint(variant.as_bytes());
     let etag = headers::ascii(format!("W/\"{cid}.car.{variant}\""));
     let mut headers = common(request, known, etag, IMMUTABLE);
     if let Some(unmodified) = unmodified(request, &headers) {
         return Ok(unmodified);
     }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CarOptions::CONTENT_TYPE));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(options.content_type()));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(header::ACCEPT_RANGES, NO_RANGES);
     name_content(request, &mut headers, Some(Disposition::Attachment), &format!("{cid}.car"));
@@ -32,6 +32,6 @@ pub(super) async fn respond(mut job: Job, known: &Known) -> Result<Response, Ref
     // The header of a CAR comes before any block: without this, a missing root would show only after the status.
     job.resolve(true).await?;
     let path = job.request.path.clone();
-    let (first, rest) = job.start(|session| session.car(&path, options.scope)).await?;
+    let (first, rest) = job.start(|session| session.car(&path, options.0)).await?;
     Ok(response(StatusCode::OK, headers, job.into_body(first, rest, None)))
 }

@@ -21,7 +21,7 @@ use crate::pipeline::Job;
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Changes with the page, so that a browser does not keep the look of an older version.
-static TEMPLATE: LazyLock<String> = LazyLock::new(|| headers::fingerprint(pages::LISTING_SOURCE));
+static TEMPLATE: LazyLock<String> = LazyLock::new(|| headers::fingerprint(pages::LISTING_SOURCE.as_bytes()));
 
 pub(super) async fn respond(mut job: Job, directory: Arc<Known>) -> Result<Response, Refusal> {
     let request = &job.request;

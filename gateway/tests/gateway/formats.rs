@@ -97,7 +97,6 @@ async fn no_codec_is_converted_into_another() {
         format!("/ipfs/{cbor}?format=dag-json"),
         format!("/ipfs/{file}?format=tar"),
         format!("/ipfs/{file}?format=ipns-record"),
-        format!("/ipfs/{file}?format=car&car-dups=y"),
     ] {
         assert_eq!(get(&target).of(&gateway).await.status, 406, "{target}");
     }

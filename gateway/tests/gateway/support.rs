@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,10 +13,11 @@ use cairn_gateway::{Client, Gateway, Settings};
 use cairn_proto::block::Block;
 use cairn_proto::cid::{Cid, DAG_PB, HashFunction, Multihash, RAW, Version};
 use cairn_proto::content::{
-    Content, ContentError, ContentErrorKind, DagScope, Entry, NodeKind, PortFuture, PortStream, Progress,
-    Resolved, Session, SessionOptions,
+    CarSelection, Content, ContentError, ContentErrorKind, DagScope, Entry, NameRecord, NodeKind, PortFuture,
+    PortStream, Progress, Resolved, Session, SessionOptions, Target,
 };
 use cairn_proto::denylist::{Denylist, Reason, Verdict};
+use cairn_proto::ipns::Name;
 use cairn_proto::path::{ContentPath, Root};
 use cairn_proto::unixfs::hamt::Child;
 use cairn_proto::unixfs::import::{
@@ -43,6 +44,8 @@ struct Blocks {
     denylist: Denylist,
     /// Time that each item of a stream takes.
     delay: Option<Duration>,
+    /// Where names lead, and for how many seconds that is known.
+    names: HashMap<String, (ContentPath, Option<u64>)>,
 }
 
 impl Store {
@@ -428,6 +431,34 @@ fn future<'a, T: Send + 'a>(found: Found<T>) -> PortFuture<'a, T> {
 }
 
 impl Session for Reader {
+    fn name<'a>(&'a self, path: &'a ContentPath) -> PortFuture<'a, Target> {
+        let Root::Ipns(name) = path.root() else {
+            return future(Ok(Ok(Target { path: path.clone(), fresh_for: None })));
+        };
+        let known = self.store.0.lock().unwrap().names.get(name).cloned();
+        future(Ok(known
+            .map(|(target, fresh_for_s)| {
+                let segments = target.segments().iter().chain(path.segments());
+                Target {
+                    path: ContentPath::new(target.root().clone(), segments).unwrap(),
+                    fresh_for: fresh_for_s.map(Duration::from_secs),
+                }
+            })
+            .ok_or_else(|| ContentError::new(ContentErrorKind::NotFound, format!("no such name, {name}")))))
+    }
+
+    fn record<'a>(&'a self, name: &'a Name) -> PortFuture<'a, NameRecord> {
+        future(Ok(Ok(NameRecord {
+            bytes: format!("record of {name}").into(),
+            expires: SystemTime::UNIX_EPOCH,
+            fresh_for: Duration::from_secs(90),
+        })))
+    }
+
+    fn tar(&self, name: &str, root: &Resolved) -> PortStream<Bytes> {
+        stream(vec![Ok(Ok(format!("archive of {} called {name}", root.cid).into()))])
+    }
+
     fn resolve<'a>(&'a self, path: &'a ContentPath) -> PortFuture<'a, Resolved> {
         future(self.follow(path))
     }
@@ -465,7 +496,7 @@ impl Session for Reader {
         future(self.get(cid))
     }
 
-    fn car(&self, path: &ContentPath, scope: DagScope) -> PortStream<Bytes> {
+    fn car(&self, path: &ContentPath, selection: CarSelection) -> PortStream<Bytes> {
         let Ok(Ok(resolved)) = self.follow(path) else { return stream(vec![Err(Nobody)]) };
         let mut items: Vec<Found<Bytes>> = vec![Ok(Ok(car_header(&resolved.cid).into()))];
         let mut seen = HashSet::new();
@@ -473,7 +504,7 @@ impl Session for Reader {
             seen.insert(*cid);
             items.push(self.get(cid).map(|found| found.map(|block| Self::car_section(&block).into())));
         }
-        match scope {
+        match selection.scope {
             DagScope::All => self.below(&resolved.cid, &mut seen, &mut items),
             DagScope::Block => {
                 items.push(

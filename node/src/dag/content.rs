@@ -7,31 +7,34 @@ use bytes::Bytes;
 use cairn_proto::block::Block;
 use cairn_proto::cid::Cid;
 use cairn_proto::content::{
-    self, Content, ContentError, ContentErrorKind, DagScope, Entry, PortFuture, PortStream, Progress,
-    Resolved, SessionOptions,
+    self, CarSelection, Content, ContentError, ContentErrorKind, Entry, NameRecord, PortFuture, PortStream,
+    Progress, Resolved, SessionOptions, Target,
 };
+use cairn_proto::ipns::Name;
 use cairn_proto::path::ContentPath;
 use futures::StreamExt as _;
 
 use super::Session;
 use crate::blocks::Blocks;
+use crate::names::Names;
 use crate::{Error, Kind};
 
 /// Opens port sessions over the node's blocks.
 #[derive(Debug)]
 pub(crate) struct NodeContent {
     blocks: Blocks,
+    names: Names,
 }
 
 impl NodeContent {
-    pub(crate) fn new(blocks: Blocks) -> Self {
-        Self { blocks }
+    pub(crate) fn new(blocks: Blocks, names: Names) -> Self {
+        Self { blocks, names }
     }
 }
 
 impl Content for NodeContent {
     fn session(&self, options: SessionOptions) -> Arc<dyn content::Session> {
-        Arc::new(Session::new(self.blocks.clone(), options))
+        Arc::new(Session::new(self.blocks.clone(), self.names.clone(), options))
     }
 
     fn check(&self, path: &ContentPath) -> Result<(), ContentError> {
@@ -40,6 +43,17 @@ impl Content for NodeContent {
 }
 
 impl content::Session for Session {
+    fn name<'a>(&'a self, path: &'a ContentPath) -> PortFuture<'a, Target> {
+        Box::pin(async move { self.target(path).await.map_err(ContentError::from) })
+    }
+
+    fn record<'a>(&'a self, name: &'a Name) -> PortFuture<'a, NameRecord> {
+        Box::pin(async move {
+            let (record, fresh_for) = Session::record(self, name).await?;
+            Ok(NameRecord { bytes: record.bytes().clone(), expires: record.expires(), fresh_for })
+        })
+    }
+
     fn resolve<'a>(&'a self, path: &'a ContentPath) -> PortFuture<'a, Resolved> {
         Box::pin(async move { Session::resolve(self, path).await.map_err(ContentError::from) })
     }
@@ -56,8 +70,14 @@ impl content::Session for Session {
         Box::pin(async move { self.get(cid).await.map_err(ContentError::from) })
     }
 
-    fn car(&self, path: &ContentPath, scope: DagScope) -> PortStream<Bytes> {
-        Session::car(self, path, scope).map(|piece| piece.map_err(ContentError::from)).boxed()
+    fn car(&self, path: &ContentPath, selection: CarSelection) -> PortStream<Bytes> {
+        Session::car(self, path, selection).map(|piece| piece.map_err(ContentError::from)).boxed()
+    }
+
+    fn tar(&self, name: &str, root: &Resolved) -> PortStream<Bytes> {
+        Session::tar(self, name, root.cid, root.kind.clone())
+            .map(|piece| piece.map_err(ContentError::from))
+            .boxed()
     }
 
     fn progress(&self) -> Progress {

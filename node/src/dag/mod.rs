@@ -3,6 +3,7 @@
 //! It must not know libp2p types. Read [`driver`] first: every other file here is a machine and that loop.
 
 mod add;
+mod archive;
 mod car;
 mod content;
 mod driver;

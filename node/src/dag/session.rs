@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_proto::block::Block;
 use cairn_proto::car;
 use cairn_proto::cid::{Cid, Multihash, RAW};
 use cairn_proto::codec;
-use cairn_proto::content::{DagScope, Entry, Progress, Resolved, SessionOptions};
+use cairn_proto::content::{CarSelection, Entry, NodeKind, Progress, Resolved, SessionOptions, Target};
+use cairn_proto::ipns::{Name, Record};
 use cairn_proto::path::ContentPath;
 use cairn_proto::resolve::Resolver;
 use cairn_proto::unixfs::list::Lister;
@@ -19,6 +21,7 @@ use futures::{Stream, stream};
 
 use super::driver::Driver;
 use crate::blocks::{self, Blocks, Status};
+use crate::names::{LookUp, Names};
 use crate::{Error, Result};
 
 /// Bytes that a walk over local blocks reads ahead: both cores hash while a third piece is written out.
@@ -31,6 +34,7 @@ const NETWORK_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Session {
     blocks: Blocks,
+    names: Names,
     options: SessionOptions,
     status: Arc<Status>,
 }
@@ -71,18 +75,44 @@ pub struct DagStat {
 }
 
 impl Session {
-    pub(crate) fn new(blocks: Blocks, options: SessionOptions) -> Self {
-        Self { blocks, options, status: Arc::default() }
+    pub(crate) fn new(blocks: Blocks, names: Names, options: SessionOptions) -> Self {
+        Self { blocks, names, options, status: Arc::default() }
     }
 
-    /// Follows a path to its end.
+    /// Where a path leads once the name that it starts at is resolved.
+    ///
+    /// # Errors
+    /// As [`Names::resolve`].
+    pub async fn target(&self, path: &ContentPath) -> Result<Target> {
+        let denylists = self.blocks.denylists();
+        denylists.check_path(path)?;
+        let target = self.names.resolve(path, self.look_up()).await?;
+        denylists.check_path(&target.path)?;
+        Ok(target)
+    }
+
+    /// The record of a name, and how long it may be taken for the latest.
+    ///
+    /// # Errors
+    /// As [`Names::record`].
+    pub async fn record(&self, name: &Name) -> Result<(Record, Duration)> {
+        let record = self.names.record(name, self.look_up()).await?;
+        let fresh_for = self.names.fresh_for(&record);
+        Ok((record, fresh_for))
+    }
+
+    fn look_up(&self) -> LookUp {
+        LookUp { local_only: self.options.local_only, ..LookUp::default() }
+    }
+
+    /// Follows a path to its end, through the name that it starts at.
     ///
     /// # Errors
     /// [`crate::Kind::NotFound`] for a missing segment or block, [`crate::Kind::Timeout`], [`crate::Kind::Corrupt`];
     /// [`crate::Kind::Blocked`] or [`crate::Kind::BlockedByLaw`] for a path that is forbidden.
     pub async fn resolve(&self, path: &ContentPath) -> Result<Resolved> {
-        self.blocks.denylists().check_path(path)?;
-        let mut driver = Driver::new(Resolver::new(path), self.open());
+        let target = self.target(path).await?;
+        let mut driver = Driver::new(Resolver::new(&target.path), self.open());
         let resolved = driver.next().await?;
         resolved.ok_or_else(|| Error::internal("a resolver ended without an answer"))
     }
@@ -108,14 +138,24 @@ impl Session {
         Driver::new(Lister::new(*directory), self.open()).into_stream()
     }
 
-    /// A CARv1 of the blocks along `path` and of what `scope` says below its end; pieces of it, in order.
+    /// A CARv1 of the blocks along `path` and of those that `selection` says below its end; pieces of it, in order.
     pub fn car(
         &self,
         path: &ContentPath,
-        scope: DagScope,
+        selection: CarSelection,
     ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
-        let selection = car::Selection::new(path, scope, self.window_bytes());
+        let selection = car::Selection::new(path, selection, self.window_bytes());
         super::car::export(Driver::new(selection, self.open()))
+    }
+
+    /// A tar archive of a UnixFS tree, its root called `name`; pieces of it, in order. `kind` is what its root is.
+    pub fn tar(
+        &self,
+        name: &str,
+        cid: Cid,
+        kind: NodeKind,
+    ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        super::archive::archive(self.clone(), name.to_owned(), cid, kind)
     }
 
     /// Brings a whole DAG into the store. `on_progress` is told distinct blocks and their bytes so far.

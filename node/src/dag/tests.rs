@@ -22,6 +22,7 @@ async fn offline_node(repo: PathBuf) -> Node {
         identity: Keypair::generate_ed25519(),
         store: StoreSettings::default(),
         swarm: None,
+        name_map: crate::names::NameMap::default(),
         block_timeout: Duration::from_secs(1),
         denylists: Vec::new(),
     };
@@ -152,7 +153,7 @@ async fn a_car_carries_a_dag_to_another_repo() {
     let (root, _) = add(&node, options(Profile::UnixfsV1_2025), &[("d/x", &content), ("d/y", b"y")]).await;
     let path = ContentPath::from_cid(root);
     let session = node.session(SessionOptions::default());
-    let pieces: Vec<Bytes> = session.car(&path, DagScope::All).try_collect().await.unwrap();
+    let pieces: Vec<Bytes> = session.car(&path, DagScope::All.into()).try_collect().await.unwrap();
     let car = pieces.concat();
 
     let other = offline_node(dir.path().join("two")).await;

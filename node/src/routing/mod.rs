@@ -81,6 +81,54 @@ impl Handle {
         }
     }
 
+    /// What peers keep under a key, as it comes and unchecked; at most `limit` values of each DHT.
+    ///
+    /// # Cancellation
+    /// Dropping the stream ends the search.
+    pub fn get_value(
+        &self,
+        key: Vec<u8>,
+        limit: usize,
+    ) -> impl Stream<Item = Vec<u8>> + Send + 'static + use<> {
+        let search = CancellationToken::new();
+        let guard = search.clone().drop_guard();
+        let limit = limit.max(1);
+        let found = SCOPES.map(|scope| {
+            let (swarm, key, dropped) = (self.swarm.clone(), key.clone(), search.clone());
+            stream::once(async move {
+                let (reply, found) = mpsc::channel(limit);
+                let question = Question::GetValue { key, limit, reply, dropped };
+                // A swarm that has stopped drops the sender, which ends the stream.
+                let _ = swarm.query(Query { scope, question }).await;
+                ReceiverStream::new(found)
+            })
+            .flatten()
+            .boxed()
+        });
+        stream::select_all(found).inspect(move |_| {
+            let _search_lives = &guard;
+        })
+    }
+
+    /// Gives a value to the peers closest to its key to keep, in both DHTs.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when nobody took it, [`Kind::Closed`].
+    ///
+    /// # Cancellation
+    /// Cancel-safe: what is under way goes on.
+    pub async fn put_value(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Error> {
+        let [lan, wan] = SCOPES.map(|scope| {
+            let (key, value) = (key.clone(), value.clone());
+            self.ask(scope, |reply| Question::PutValue { key, value, reply })
+        });
+        let (lan, wan) = futures::join!(lan, wan);
+        match flatten(lan)? + flatten(wan)? {
+            0 => Err(Error::new(Kind::Unavailable, "no peer of the DHT took the record")),
+            _ => Ok(()),
+        }
+    }
+
     /// Where a peer listens.
     ///
     /// # Errors

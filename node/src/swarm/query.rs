@@ -7,7 +7,7 @@ use std::pin::Pin;
 use cairn_proto::cid::Multihash;
 use futures::stream::FuturesUnordered;
 use libp2p::kad::store::RecordStore;
-use libp2p::kad::{self, GetProvidersOk, QueryId, QueryResult, RecordKey};
+use libp2p::kad::{self, GetProvidersOk, GetRecordOk, QueryId, QueryResult, RecordKey};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,13 @@ pub(crate) enum Question {
     FindPeer { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
     /// Look for ourselves and fill the routing table; the answer is whether anyone was there to ask.
     Bootstrap { reply: oneshot::Sender<bool> },
+    /// What the closest peers keep under a key, until `limit` values are found or `dropped` is cancelled; as they come,
+    /// unchecked.
+    ///
+    /// The channel has room for `limit` answers and closes after the last.
+    GetValue { key: Vec<u8>, limit: usize, reply: mpsc::Sender<Vec<u8>>, dropped: CancellationToken },
+    /// Give a value to the closest peers to keep; the answer is how many took it.
+    PutValue { key: Vec<u8>, value: Vec<u8>, reply: oneshot::Sender<Result<u32, Error>> },
 }
 
 /// Name of a running query.
@@ -68,6 +75,8 @@ enum Waiting {
     Provide(oneshot::Sender<Result<u32, Error>>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Bootstrap(oneshot::Sender<bool>),
+    GetValue { left: usize, reply: mpsc::Sender<Vec<u8>> },
+    PutValue(oneshot::Sender<Result<u32, Error>>),
 }
 
 impl Queries {
@@ -85,10 +94,7 @@ impl Queries {
         let (id, waiting) = match query.question {
             Question::Providers { key, limit, reply, dropped } => {
                 let id = (query.scope, dht.kad().get_providers(RecordKey::from(key)));
-                self.watchers.push(Box::pin(async move {
-                    dropped.cancelled_owned().await;
-                    id
-                }));
+                self.watch(id, dropped);
                 (id, Waiting::Providers { limit, seen: HashSet::new(), reply })
             }
             Question::Provide { key, reply } => match dht.kad().start_providing(RecordKey::from(key)) {
@@ -110,8 +116,32 @@ impl Queries {
                     return;
                 }
             },
+            Question::GetValue { key, limit, reply, dropped } => {
+                let id = (query.scope, dht.kad().get_record(RecordKey::from(key)));
+                self.watch(id, dropped);
+                (id, Waiting::GetValue { left: limit, reply })
+            }
+            Question::PutValue { key, value, reply } => {
+                let record = kad::Record::new(key, value);
+                match dht.kad().put_record(record, kad::Quorum::One) {
+                    Ok(id) => ((query.scope, id), Waiting::PutValue(reply)),
+                    Err(error) => {
+                        let error = Error::new(Kind::Full, "no room for the record").with_cause(error);
+                        let _ = reply.send(Err(error));
+                        return;
+                    }
+                }
+            }
         };
         self.running.insert(id, waiting);
+    }
+
+    /// Lets go of a query once `dropped` is cancelled.
+    fn watch(&mut self, id: Id, dropped: CancellationToken) {
+        self.watchers.push(Box::pin(async move {
+            dropped.cancelled_owned().await;
+            id
+        }));
     }
 
     /// Ends a query that nobody waits for.
@@ -136,6 +166,9 @@ impl Queries {
         {
             return self.on_providers(dht, id, key, providers);
         }
+        if let QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) = progress.result {
+            return self.on_value(dht, id, found.record.value);
+        }
         if !progress.is_last {
             return;
         }
@@ -159,8 +192,28 @@ impl Queries {
             (Some(Waiting::Bootstrap(reply)), QueryResult::Bootstrap(result)) => {
                 let _ = reply.send(result.is_ok());
             }
-            // The last word on providers closes their channel; other results belong to queries of Kademlia itself.
+            (Some(Waiting::PutValue(reply)), QueryResult::PutRecord(result)) => {
+                let told_count = match result {
+                    Ok(_) => progress.stats.num_successes(),
+                    Err(
+                        kad::PutRecordError::QuorumFailed { success, .. }
+                        | kad::PutRecordError::Timeout { success, .. },
+                    ) => u32::try_from(success.len()).unwrap_or(u32::MAX),
+                };
+                let _ = reply.send(Ok(told_count));
+            }
+            // The last word on providers and values closes their channel; other results belong to queries of Kademlia itself.
             _ => {}
+        }
+    }
+
+    fn on_value<R: RecordStore + Send + 'static>(&mut self, dht: &mut Dht<R>, id: Id, value: Vec<u8>) {
+        let Some(Waiting::GetValue { left, reply }) = self.running.get_mut(&id) else { return };
+        // There is room for all of them; a receiver that went away is seen by the watcher.
+        let _ = reply.try_send(value);
+        *left -= 1;
+        if *left == 0 {
+            self.cancel(Some(dht), id);
         }
     }
 
@@ -206,6 +259,8 @@ impl Question {
             Self::Provide { reply, .. } => drop(reply.send(Ok(0))),
             Self::FindPeer { reply, .. } => drop(reply.send(Vec::new())),
             Self::Bootstrap { reply } => drop(reply.send(false)),
+            Self::GetValue { .. } => {}
+            Self::PutValue { reply, .. } => drop(reply.send(Ok(0))),
         }
     }
 }

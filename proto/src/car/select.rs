@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::block::Block;
 use crate::cid::{Cid, identity_content};
-use crate::content::{DagScope, NodeKind, Resolved};
+use crate::content::{CarSelection, DagScope, NodeKind, Resolved};
 use crate::path::ContentPath;
 use crate::resolve::{ResolveError, Resolver};
 use crate::unixfs::hamt::Child;
@@ -53,13 +53,14 @@ pub enum Selected {
     Block(Block),
 }
 
-/// Emits where a path ends, the blocks along it and, below its end, those that a scope selects: depth first, each once.
+/// Emits where a path ends, the blocks along it and, below its end, those that a scope selects: depth first, each once unless
+/// duplicates are wanted.
 ///
 /// Blocks that an identity CID holds are left out.
 ///
 /// Source: <https://specs.ipfs.tech/http-gateways/trustless-gateway/>.
 pub struct Selection {
-    scope: DagScope,
+    wanted: CarSelection,
     window_bytes: u64,
     resolver: Resolver,
     /// The blocks that the path came to. They go out when its end is known, and the last as the first of those below.
@@ -78,10 +79,10 @@ struct Below {
 }
 
 impl Selection {
-    /// The blocks of `path` and, at its end, of `scope`. `window_bytes` is [`WalkOptions::window_bytes`].
-    pub fn new(path: &ContentPath, scope: DagScope, window_bytes: u64) -> Self {
+    /// The blocks of `path` and, at its end, of `wanted`. `window_bytes` is [`WalkOptions::window_bytes`].
+    pub fn new(path: &ContentPath, wanted: CarSelection, window_bytes: u64) -> Self {
         Self {
-            scope,
+            wanted,
             window_bytes,
             resolver: Resolver::new(path),
             path_blocks: VecDeque::new(),
@@ -96,7 +97,8 @@ impl Selection {
         if !target.remainder.is_empty() {
             return Err(SelectError::InsideBlock { cid: target.cid, remainder: target.remainder });
         }
-        let (scoped, duplicates) = Scoped::new(self.scope, &target.kind);
+        let (scoped, comes_again) = Scoped::new(self.wanted.scope, &target.kind);
+        let duplicates = comes_again || self.wanted.duplicates;
         let options = WalkOptions {
             order: Order::Dfs { duplicates },
             window_bytes: self.window_bytes,
@@ -112,14 +114,15 @@ impl Selection {
             walk.provide(&block);
         }
         self.root = Some(target.cid);
-        self.below = Some(Below { walk, emitted: duplicates.then(Visited::default) });
+        let emitted = (comes_again && !self.wanted.duplicates).then(Visited::default);
+        self.below = Some(Below { walk, emitted });
         Ok(())
     }
 }
 
 impl std::fmt::Debug for Selection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Selection").field("scope", &self.scope).finish_non_exhaustive()
+        f.debug_struct("Selection").field("wanted", &self.wanted).finish_non_exhaustive()
     }
 }
 
@@ -293,7 +296,7 @@ mod tests {
 
     fn select(peers: &mut Peers, root: Cid, path: &[&str], scope: DagScope) -> Result<Vec<Cid>, SelectError> {
         let path = ContentPath::new(Root::Ipfs(root), path.iter().copied()).unwrap();
-        let mut selected = peers.run(&mut Selection::new(&path, scope, 1 << 20))?.into_iter();
+        let mut selected = peers.run(&mut Selection::new(&path, scope.into(), 1 << 20))?.into_iter();
         assert!(matches!(selected.next(), Some(Selected::Root(_))));
         let blocks: Vec<Block> = selected
             .map(|selected| match selected {
@@ -393,6 +396,28 @@ mod tests {
     }
 
     #[test]
+    fn with_duplicates_a_block_comes_as_often_as_the_dag_comes_to_it() {
+        let mut peers = peers();
+        let leaves = ["1", "22"].map(|text| (peers.add(raw(text)), text.len() as u64));
+        let parts = peers.add(file(&leaves));
+        let inline = identity(RAW, b"inline");
+        let entries = [("a", parts), ("b", parts), ("c", inline), ("d", leaves[0].0)];
+        let root = directory(&mut peers, ImportOptions::default(), &entries);
+        let path = ContentPath::from_cid(root);
+        let selection = CarSelection { scope: DagScope::All, duplicates: true };
+        let selected = peers.run(&mut Selection::new(&path, selection, 1 << 20)).unwrap();
+        let cids: Vec<_> = selected
+            .iter()
+            .filter_map(|selected| match selected {
+                Selected::Block(block) => Some(*block.cid()),
+                Selected::Root(_) => None,
+            })
+            .collect();
+        let [one, two] = leaves.map(|(cid, _)| cid);
+        assert_eq!(cids, [root, parts, one, two, parts, one, two, one]);
+    }
+
+    #[test]
     fn a_sharded_directory_as_an_entity_is_all_its_shards_and_none_of_its_files() {
         let mut peers = peers();
         let names: Vec<String> = (0..300).map(|at| format!("file-{at}")).collect();
@@ -443,7 +468,7 @@ mod tests {
         let leaf = peers.add(raw("x"));
         let root = peers.add(node(&[("a", leaf, None)]));
         let path = ContentPath::new(Root::Ipfs(root), ["a"]).unwrap();
-        let selected = peers.run(&mut Selection::new(&path, DagScope::All, 1)).unwrap();
+        let selected = peers.run(&mut Selection::new(&path, DagScope::All.into(), 1)).unwrap();
         let blocks = [root, leaf].map(|cid| Selected::Block(peers.get(&cid)));
         assert_eq!(selected[0], Selected::Root(leaf));
         assert_eq!(selected[1..], blocks);

@@ -39,7 +39,7 @@ impl Command for Export {
     async fn run(self, context: Context, output: Output<Piece>) -> Result<()> {
         let session = context.session().await?;
         let root = session.resolve(&ContentPath::parse(&self.path)?).await?.cid;
-        let mut pieces = std::pin::pin!(session.car(&ContentPath::from_cid(root), DagScope::All));
+        let mut pieces = std::pin::pin!(session.car(&ContentPath::from_cid(root), DagScope::All.into()));
         while let Some(piece) = pieces.try_next().await? {
             output.send(Piece::Bytes(piece)).await?;
         }

@@ -1,33 +1,40 @@
-//! `routing findprovs`, `routing findpeer`, `routing provide`.
+//! `routing findprovs`, `routing findpeer`, `routing provide`, `routing get`, `routing put`.
 
+use cairn_node::names::LookUp;
 use cairn_node::routing::Handle;
 use cairn_node::swarm::Provider;
+use cairn_proto::ipns::Name;
+use cairn_proto::limits::MAX_IPNS_RECORD_BYTES;
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId};
+use multibase::Base;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Binder, Command, JsonEvent, Output};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::files::Files;
 
 /// Kind of an event: a peer that was looked for. Source: go-libp2p `core/routing/query.go`.
 pub const FINAL_PEER: u8 = 2;
 /// Kind of an event: a provider.
 pub const PROVIDER: u8 = 4;
+/// Kind of an event: a value.
+pub const VALUE: u8 = 5;
 
 /// Something that a query found. Source: go-libp2p `core/routing/query.go`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct QueryEvent {
-    /// More words; empty.
+    /// A value, in base64; otherwise empty.
     #[serde(default)]
     pub extra: String,
-    /// Peer that said so; empty.
+    /// Peer that keeps a value; otherwise empty.
     #[serde(default, rename = "ID")]
     pub id: String,
     /// What was found.
     pub responses: Option<Vec<FoundPeer>>,
-    /// [`FINAL_PEER`] or [`PROVIDER`].
+    /// [`FINAL_PEER`], [`PROVIDER`] or [`VALUE`].
     #[serde(rename = "Type")]
     pub kind: u8,
 }
@@ -163,5 +170,83 @@ impl Command for Provide {
             routing.provide(*cid.hash()).await?;
         }
         Ok(())
+    }
+}
+
+/// The name of a key of the routing system; only those of IPNS are known.
+fn parse_key(key: &str) -> Result<Name> {
+    let name = key
+        .strip_prefix("/ipns/")
+        .ok_or_else(|| Error::client(format!("invalid key, want /ipns/NAME: {key:?}")))?;
+    Name::parse(name).map_err(|error| Error::client(error.to_string()))
+}
+
+/// Gives the record of a name.
+#[derive(Debug, Clone, Default)]
+pub struct Get {
+    /// `/ipns/` and a name.
+    pub key: String,
+}
+
+impl Command for Get {
+    const PATH: &'static str = "routing/get";
+    type Event = QueryEvent;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.arg("key", &mut self.key)
+    }
+
+    async fn run(self, context: Context, output: Output<QueryEvent>) -> Result<()> {
+        let name = parse_key(&self.key)?;
+        let look_up = LookUp { local_only: context.options.offline, ..LookUp::default() };
+        let record = context.node().await?.names().record(&name, look_up).await?;
+        let extra = Base::Base64Pad.encode(record.bytes());
+        output.send(QueryEvent { extra, kind: VALUE, ..QueryEvent::default() }).await
+    }
+}
+
+/// Keeps the record of a name and gives it to the peers that others ask for it.
+#[derive(Debug, Default)]
+pub struct Put {
+    /// `/ipns/` and a name.
+    pub key: String,
+    /// Offline, keeping it is enough.
+    pub allow_offline: bool,
+    /// The record.
+    pub files: Option<Files>,
+}
+
+impl Command for Put {
+    const PATH: &'static str = "routing/put";
+    const FILES: Option<&'static str> = Some("value-file");
+    type Event = QueryEvent;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.arg("key", &mut self.key)?;
+        binder.option("allow-offline", "", &mut self.allow_offline)
+    }
+
+    fn set_files(&mut self, files: Files) {
+        self.files = Some(files);
+    }
+
+    fn take_files(&mut self) -> Option<Files> {
+        self.files.take()
+    }
+
+    async fn run(mut self, context: Context, output: Output<QueryEvent>) -> Result<()> {
+        let missing = || Error::client("the record is missing");
+        let name = parse_key(&self.key)?;
+        let mut files = self.files.take().ok_or_else(missing)?;
+        let part = files.next().await?.ok_or_else(missing)?;
+        let bytes = files.read_all(part, MAX_IPNS_RECORD_BYTES).await?;
+        let node = context.node().await?;
+        let is_online = node.routing().is_some() && !context.options.offline;
+        if !is_online && !self.allow_offline {
+            return Err(Error::new("can't put while offline: pass `--allow-offline` to override"));
+        }
+        node.names().put(&name, bytes, is_online).await?;
+        let id = context.repo.config().peer_id()?.to_string();
+        output.send(QueryEvent { id, kind: VALUE, ..QueryEvent::default() }).await
     }
 }

@@ -78,7 +78,8 @@ impl World {
             }
             let root = world.add(&node, n, false).await.unwrap();
             let session = node.session(LOCAL);
-            let car = session.car(&ContentPath::from_cid(root), DagScope::All).try_collect::<Vec<_>>().await;
+            let car =
+                session.car(&ContentPath::from_cid(root), DagScope::All.into()).try_collect::<Vec<_>>().await;
             std::fs::write(world.car(n), car.unwrap().concat()).unwrap();
             world.roots.push(root);
         }

@@ -38,6 +38,7 @@ impl Config {
             identity,
             store: self.store()?,
             swarm: Some(self.swarm()?),
+            name_map: self.read_with("DNS.NameMap", str::parse)?.unwrap_or_default(),
             block_timeout: self
                 .read_with("Bitswap.BlockTimeout", parse_duration)?
                 .unwrap_or(DEFAULT_BLOCK_TIMEOUT),

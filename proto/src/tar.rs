@@ -1,10 +1,8 @@
-//! Writes archives: the heads of a POSIX `ustar` file with PAX records for what does not fit.
+//! Archives: the heads of a POSIX `ustar` file with PAX records for what does not fit.
 //!
 //! Source: IEEE Std 1003.1-2017, `pax` (Interchange Formats). Times are 0, so one DAG always gives the same archive.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-
-use crate::error::{Error, Result};
 
 /// Length of a head and unit of padding, in bytes.
 const BLOCK: usize = 512;
@@ -15,9 +13,17 @@ const MAX_OCTAL: u64 = 0o77_777_777_777;
 /// Longest path and link target in a plain head, in bytes.
 const MAX_NAME: usize = 100;
 
+/// Why a name cannot stand in an archive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a name leaves the archive or holds a NUL byte, name={name:?}")]
+pub struct NameError {
+    name: String,
+}
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub enum Kind<'a> {
+    /// A folder.
     Directory,
     /// A file of so many bytes.
     File(u64),
@@ -26,19 +32,19 @@ pub(super) enum Kind<'a> {
 }
 
 /// The end of an archive.
-pub(super) fn end() -> Bytes {
+pub fn end() -> Bytes {
     Bytes::from_static(&[0; 2 * BLOCK])
 }
 
 /// What stands behind a file of that length.
-pub(super) fn padding(len_bytes: u64) -> Bytes {
+pub fn padding(len_bytes: u64) -> Bytes {
     const ZEROS: [u8; BLOCK] = [0; BLOCK];
     let used = usize::try_from(len_bytes % BLOCK as u64).expect("less than a block");
     Bytes::from_static(&ZEROS).slice(..(BLOCK - used) % BLOCK)
 }
 
 /// What stands before an entry's content.
-pub(super) fn head(path: &str, kind: Kind<'_>) -> Bytes {
+pub fn head(path: &str, kind: Kind<'_>) -> Bytes {
     let path = match kind {
         Kind::Directory => format!("{path}/"),
         _ => path.to_owned(),
@@ -100,12 +106,24 @@ fn put(field: &mut [u8], value: &[u8]) {
     field[..len].copy_from_slice(&value[..len]);
 }
 
-/// Refuses a name of a directory entry that would leave the folder it is unpacked into.
-pub(super) fn check_name(name: &str) -> Result<()> {
-    if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
-        return Err(Error::new(format!("a name cannot stand in an archive, name={name:?}")));
+/// The path of an entry called `name` in the folder at `folder`, which is below the archive's only root.
+///
+/// A name that goes up by `..` is followed as far as it stays below the root, as boxo does.
+///
+/// # Errors
+/// [`NameError`] for a name that leaves the root, leads to it, or holds a NUL byte.
+pub fn place(folder: &str, name: &str) -> Result<String, NameError> {
+    let refuse = || NameError { name: name.to_owned() };
+    let mut path: Vec<&str> = folder.split('/').collect();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if path.len() > 1 => drop(path.pop()),
+            ".." => return Err(refuse()),
+            part => path.push(part),
+        }
     }
-    Ok(())
+    if path.len() < 2 || name.contains('\0') { Err(refuse()) } else { Ok(path.join("/")) }
 }
 
 #[cfg(test)]
@@ -182,10 +200,18 @@ mod tests {
     }
 
     #[test]
-    fn names_that_leave_their_folder_are_refused() {
-        for name in ["", ".", "..", "a/b", "/a", "a\0"] {
-            assert!(check_name(name).is_err(), "{name:?}");
+    fn names_that_leave_the_root_are_refused() {
+        for name in ["", ".", "..", "../x", "/..", "a/../..", "a\0", "../r/x"] {
+            assert!(place("r", name).is_err(), "{name:?}");
         }
-        assert!(check_name("..a").is_ok());
+        for (folder, name, path) in [
+            ("r", "a", "r/a"),
+            ("r", "..a", "r/..a"),
+            ("r", "/etc/passwd", "r/etc/passwd"),
+            ("r/a/b", "../c", "r/a/c"),
+            ("r/a", "./b//c/../d", "r/a/b/d"),
+        ] {
+            assert_eq!(place(folder, name).as_deref(), Ok(path), "{name:?}");
+        }
     }
 }

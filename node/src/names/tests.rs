@@ -1,0 +1,155 @@
+//! Names without a network: what is kept, and how long it holds.
+
+use std::time::UNIX_EPOCH;
+
+use cairn_proto::cid::DAG_CBOR;
+use cairn_proto::codec::{self, Value};
+use libp2p::identity::Keypair;
+use tempfile::TempDir;
+
+use super::*;
+use crate::settings::StoreSettings;
+use crate::store::{Store, Table};
+
+const CID: &str = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+
+/// 2030, in seconds since 1970.
+const NOW_S: u64 = 1_893_456_000;
+
+struct Bench {
+    names: Names,
+    store: Store,
+    _folder: TempDir,
+}
+
+impl Bench {
+    fn new(map: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &StoreSettings::default()).unwrap();
+        let names = names(&store, map, NOW_S);
+        Self { names, store, _folder: folder }
+    }
+
+    async fn resolve(&self, path: &str) -> Result<String> {
+        let path = ContentPath::parse(path).unwrap();
+        self.names.resolve(&path, LookUp::default()).await.map(|target| target.path.to_string())
+    }
+}
+
+fn names(store: &Store, map: &str, now_s: u64) -> Names {
+    let clock: WallClock = Arc::new(move || UNIX_EPOCH + Duration::from_secs(now_s));
+    Names::new(store.rows(Table::Names), None, Dns::new(map.parse().unwrap()), clock, Tasks::new("test"))
+}
+
+fn name_of(key: &Keypair) -> Name {
+    Name::parse(&key.public().to_peer_id().to_string()).unwrap()
+}
+
+/// A record of the second version only, valid to the end of `year`.
+fn record(key: &Keypair, value: &str, sequence: i128, year: u32) -> Bytes {
+    let bytes = |text: String| Value::Bytes(text.into_bytes());
+    let entries = [
+        ("Value", bytes(value.to_owned())),
+        ("Validity", bytes(format!("{year}-12-31T23:59:59Z"))),
+        ("ValidityType", Value::Integer(0)),
+        ("Sequence", Value::Integer(sequence)),
+        ("TTL", Value::Integer(60_000_000_000)),
+    ];
+    let entries = entries.map(|(key, value)| (key.to_owned(), value));
+    let data = codec::encode(DAG_CBOR, &Value::Map(entries.into())).unwrap();
+    let signature = key.sign(&[b"ipns-signature:", data.as_ref()].concat()).unwrap();
+    // Fields 8 and 9 of the protobuf form.
+    let mut record = Vec::new();
+    for (tag, field) in [(0x42, signature.as_slice()), (0x4a, &data)] {
+        record.push(tag);
+        let mut buffer = unsigned_varint::encode::usize_buffer();
+        record.extend_from_slice(unsigned_varint::encode::usize(field.len(), &mut buffer));
+        record.extend_from_slice(field);
+    }
+    record.into()
+}
+
+#[tokio::test]
+async fn a_name_leads_where_its_record_says_even_after_a_restart() {
+    let bench = Bench::new("");
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    let path = format!("/ipfs/{CID}/site");
+    assert!(
+        !bench.names.put(&name, record(&key, &path, 1, 2031), true).await.unwrap(),
+        "nobody is told offline"
+    );
+    for form in [name.to_string(), name.to_peer_id_text()] {
+        assert_eq!(bench.resolve(&format!("/ipns/{form}/a")).await.unwrap(), format!("{path}/a"));
+    }
+    let again = names(&bench.store, "", NOW_S);
+    let target = again
+        .resolve(&ContentPath::parse(&format!("/ipns/{name}")).unwrap(), LookUp::default())
+        .await
+        .unwrap();
+    assert_eq!((target.path.to_string(), target.fresh_for), (path, Some(Duration::from_secs(60))));
+}
+
+#[tokio::test]
+async fn only_a_record_that_is_not_older_is_taken() {
+    let bench = Bench::new("");
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    let put = async |value: &str, sequence, year| {
+        let record = record(&key, &format!("/ipfs/{CID}/{value}"), sequence, year);
+        bench.names.put(&name, record, false).await
+    };
+    put("b", 2, 2031).await.unwrap();
+    assert_eq!(put("a", 1, 2035).await.unwrap_err().kind(), Kind::Invalid);
+    put("b", 2, 2031).await.unwrap();
+    put("c", 2, 2032).await.unwrap();
+    assert_eq!(bench.resolve(&format!("/ipns/{name}")).await.unwrap(), format!("/ipfs/{CID}/c"));
+    assert_eq!(put("d", 3, 2029).await.unwrap_err().kind(), Kind::Invalid, "it has expired");
+}
+
+#[tokio::test]
+async fn a_record_holds_to_its_end_and_no_longer() {
+    let bench = Bench::new("");
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    bench.names.put(&name, record(&key, &format!("/ipfs/{CID}"), 1, 2030), false).await.unwrap();
+    // The last second of 2030, and the one before it.
+    for (now_s, is_valid) in [(1_924_991_998, true), (1_924_991_999, false)] {
+        let names = names(&bench.store, "", now_s);
+        let found = names.record(&name, LookUp::default()).await;
+        assert_eq!(
+            found.map(|record| names.fresh_for(&record)).ok(),
+            is_valid.then_some(Duration::from_secs(1))
+        );
+    }
+}
+
+#[tokio::test]
+async fn names_that_lead_to_names_are_followed_step_by_step() {
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    let bench = Bench::new(&format!(
+        "a.example:/ipns/b.example/x,b.example:/ipns/{name},loop.example:/ipns/loop.example"
+    ));
+    bench.names.put(&name, record(&key, &format!("/ipfs/{CID}/y"), 1, 2031), false).await.unwrap();
+    assert_eq!(bench.resolve("/ipns/A.Example./z").await.unwrap(), format!("/ipfs/{CID}/y/x/z"));
+    let path = ContentPath::parse("/ipns/a.example/z").unwrap();
+    let look_up = LookUp { one_step: true, ..LookUp::default() };
+    assert_eq!(bench.names.resolve(&path, look_up).await.unwrap().path.to_string(), "/ipns/b.example/x/z");
+    assert_eq!(bench.resolve("/ipns/loop.example").await.unwrap_err().kind(), Kind::Invalid);
+}
+
+#[tokio::test]
+async fn what_leads_nowhere_says_why() {
+    let bench = Bench::new("");
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    assert_eq!(bench.resolve(&format!("/ipns/{name}")).await.unwrap_err().kind(), Kind::NotLocal);
+    assert_eq!(bench.resolve("/ipns/a.example").await.unwrap_err().kind(), Kind::NotLocal);
+    assert_eq!(bench.resolve("/ipns/word").await.unwrap_err().kind(), Kind::Invalid);
+    bench.names.put(&name, record(&key, "no path", 1, 2031), false).await.unwrap();
+    assert_eq!(bench.resolve(&format!("/ipns/{name}")).await.unwrap_err().kind(), Kind::Corrupt);
+    let other = Keypair::generate_ed25519();
+    let refused = bench.names.put(&name, record(&other, CID, 2, 2031), false).await;
+    assert_eq!(refused.unwrap_err().kind(), Kind::Invalid);
+}
