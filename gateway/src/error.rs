@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     NoSuchUrl,
     /// The content has no such name.
     NoSuchName,
+    /// A name that leads nowhere.
+    NoSuchSite,
     /// Content that is not in the store and may not be fetched.
     NotFound,
     /// Not GET, HEAD or OPTIONS.
@@ -111,6 +113,14 @@ impl Failure {
                 "Go up one folder, or ask whoever gave you this link for the right one.",
                 None,
                 SHORT,
+            ),
+            // Source: gateway.md §1.1: 500 where a name cannot be resolved.
+            Self::NoSuchSite => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "This name leads nowhere",
+                "Check the name for a missing or extra character. If it is yours, publish it again: names expire.",
+                None,
+                NO_STORE,
             ),
             Self::NotFound => (
                 StatusCode::NOT_FOUND,
@@ -248,6 +258,17 @@ impl Refusal {
             }
         };
         Self::new(failure, error.message)
+    }
+
+    /// What a failure to resolve a name means to the client.
+    pub(crate) fn from_name(error: ContentError, only_if_cached: bool) -> Self {
+        match error.kind {
+            ContentErrorKind::NotLocal if only_if_cached => Self::from_content(error, true),
+            ContentErrorKind::NotFound | ContentErrorKind::NotLocal | ContentErrorKind::Corrupt => {
+                Self::new(Failure::NoSuchSite, error.message)
+            }
+            _ => Self::from_content(error, only_if_cached),
+        }
     }
 
     /// Nothing came within the time for the first byte.

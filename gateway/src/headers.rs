@@ -1,6 +1,7 @@
 //! Header texts of responses. Pure.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use cairn_proto::cid::{Cid, HashFunction};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -52,6 +53,11 @@ pub(crate) fn replace(headers: &mut HeaderMap, own: &HeaderMap) {
 /// A value from text that holds only visible ASCII and spaces.
 pub(crate) fn ascii(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("the text is visible ASCII")
+}
+
+/// What changes is kept only as long as it may be taken for the latest.
+pub(crate) fn fresh_for(time: Duration) -> HeaderValue {
+    ascii(format!("public, max-age={}", time.as_secs()))
 }
 
 /// The entity tag of a CID, with what tells representations apart behind it.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use cairn_proto::cid::{self, Cid};
+use cairn_proto::ipns::Name;
 use http::{HeaderMap, Uri, header};
 use multibase::Base;
 
@@ -32,6 +33,8 @@ pub(crate) enum Site<'a> {
     Name {
         /// The name as the host has it.
         label: &'a str,
+        /// Host and port of the gateway above it.
+        gateway: &'a str,
     },
 }
 
@@ -70,7 +73,7 @@ pub(crate) fn site<'a>(authority: &'a str, hosts: &Hosts) -> Result<Site<'a>, Re
         Some((label, Namespace::Ipfs, gateway)) => {
             Ok(Site::Content { root: root_of(label)?, label, gateway })
         }
-        Some((label, Namespace::Ipns, _)) => Ok(Site::Name { label }),
+        Some((label, Namespace::Ipns, gateway)) => Ok(Site::Name { label, gateway }),
         None => Ok(Site::Path),
     }
 }
@@ -110,6 +113,41 @@ pub(crate) fn label(root: &Cid) -> Result<String, Refusal> {
         .filter_map(|base| root.to_string_of_base(base).ok())
         .find(|label| label.len() <= MAX_LABEL_BYTES)
         .ok_or_else(|| label_too_long(&root.to_string()))
+}
+
+/// The label under which a name has an origin: base36 for a key, a domain inlined.
+pub(crate) fn name_label(name: &str) -> Result<String, Refusal> {
+    let label = match Name::parse(name) {
+        Ok(name) => name.to_string(),
+        Err(_) => inline(name),
+    };
+    if label.len() > MAX_LABEL_BYTES { Err(label_too_long(&label)) } else { Ok(label) }
+}
+
+/// A domain as one label, which a certificate for `*.ipns.{gateway}` covers.
+///
+/// Source: <https://specs.ipfs.tech/http-gateways/subdomain-gateway/#host-request-header>.
+fn inline(domain: &str) -> String {
+    if domain.contains('.') { domain.replace('-', "--").replace('.', "-") } else { domain.to_owned() }
+}
+
+/// The domain that a label can have been made of.
+pub(crate) fn inlined_domain(label: &str) -> Option<String> {
+    if label.contains('.') || !label.contains('-') {
+        return None;
+    }
+    // No label holds a slash.
+    Some(label.replace("--", "/").replace('-', ".").replace('/', "-"))
+}
+
+/// The domain of a host that may be a site by itself: neither an address nor this computer.
+pub(crate) fn domain(authority: &str) -> Option<&str> {
+    let name = name_of(authority);
+    let is_domain = name.contains('.')
+        && !name.starts_with('[')
+        && name.parse::<IpAddr>().is_err()
+        && !is_loopback(authority);
+    is_domain.then_some(name)
 }
 
 fn label_too_long(label: &str) -> Refusal {
@@ -209,8 +247,41 @@ mod tests {
         ] {
             assert_eq!(site(authority, &hosts()), Ok(Site::Path), "{authority}");
         }
-        for (authority, label) in [("k51.ipns.localhost", "k51"), ("a.b.ipns.example.com:1", "a.b")] {
-            assert_eq!(site(authority, &hosts()), Ok(Site::Name { label }));
+        for (authority, label, gateway) in
+            [("k51.ipns.localhost", "k51", "localhost"), ("a.b.ipns.example.com:1", "a.b", "example.com:1")]
+        {
+            assert_eq!(site(authority, &hosts()), Ok(Site::Name { label, gateway }));
+        }
+    }
+
+    #[test]
+    fn domains_are_inlined_and_read_back() {
+        // Source: subdomain-gateway specification, Host header.
+        let (domain, label) = ("en.wikipedia-on-ipfs.org", "en-wikipedia--on--ipfs-org");
+        assert_eq!(name_label(domain).as_deref(), Ok(label));
+        assert_eq!(inlined_domain(label).as_deref(), Some(domain));
+        assert_eq!(inlined_domain(domain), None);
+        assert_eq!(inlined_domain("word"), None);
+        let long = format!("{}.example", "x".repeat(60));
+        assert_eq!(name_label(&long).unwrap_err().failure, Failure::Invalid);
+        let key = "12D3KooWRBy97UB99e3J6hiPesre1MZeuNQvfan4gBziswrRJsNK";
+        assert!(name_label(key).unwrap().starts_with("k51"));
+    }
+
+    #[test]
+    fn a_site_by_itself_has_a_domain() {
+        for (authority, expected) in [
+            ("example.org", Some("example.org")),
+            ("a.example.org.:8080", Some("a.example.org")),
+            ("localhost", None),
+            ("x.localhost:1", None),
+            ("127.0.0.1:80", None),
+            ("192.0.2.1", None),
+            ("[2001:db8::1]:80", None),
+            ("intranet", None),
+            ("", None),
+        ] {
+            assert_eq!(domain(authority), expected, "{authority}");
         }
     }
 

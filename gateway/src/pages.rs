@@ -27,8 +27,10 @@ pub(crate) const LISTING_SOURCE: &str = concat!(
 pub(crate) struct Listing {
     /// URL under which the entries hang, without a slash at its end.
     base: String,
-    /// URL under which any CID is found.
-    gateway: String,
+    /// What the rows' CIDs are linked to.
+    explorer: Explorer,
+    /// `ipfs` or `ipns`.
+    namespace: &'static str,
     path: String,
     crumbs: Vec<Crumb>,
     cid: String,
@@ -36,6 +38,17 @@ pub(crate) struct Listing {
     entry_count: u64,
     cumulative_bytes: u64,
 }
+
+/// Where any CID is found.
+enum Explorer {
+    /// Under this URL.
+    Gateway(String),
+    /// Somewhere else: a site by itself has no place for other content.
+    Elsewhere,
+}
+
+/// Where CIDs are explained, for sites that cannot serve them. The conformance suite wants this very place.
+const CID_EXPLORER: &str = "https://cid.ipfs.tech/#";
 
 struct Crumb {
     url: String,
@@ -49,18 +62,28 @@ impl Listing {
             Root::Ipns(name) => ("ipns", name.clone()),
         };
         let gateway = match &request.mount {
-            Mount::Path => String::new(),
+            Mount::Path | Mount::Site { .. } => String::new(),
             Mount::Host { gateway } => format!("//{gateway}"),
         };
-        let mut url = format!("{gateway}/{namespace}/{}", escape(&root));
-        let mut crumbs = vec![Crumb { url: url.clone(), name: root }];
+        let (mut url, root_url) = match &request.mount {
+            Mount::Site { host } => (format!("//{host}"), format!("//{host}/")),
+            _ => {
+                let url = format!("{gateway}/{namespace}/{}", escape(&root));
+                (url.clone(), url)
+            }
+        };
+        let mut crumbs = vec![Crumb { url: root_url, name: root }];
         for name in request.path.segments() {
             url = format!("{url}/{}", escape(name));
             crumbs.push(Crumb { url: url.clone(), name: name.clone() });
         }
         Self {
             base: request.base_url(),
-            gateway: format!("{gateway}/ipfs/"),
+            explorer: match &request.mount {
+                Mount::Site { .. } => Explorer::Elsewhere,
+                _ => Explorer::Gateway(format!("{gateway}/ipfs/")),
+            },
+            namespace,
             path: request.path.to_string(),
             has_parent: crumbs.len() > 1,
             crumbs,
@@ -84,8 +107,14 @@ impl Listing {
         let row = ListingRow {
             url: &format!("{}/{escaped}", self.base),
             name: &entry.name,
-            // Escaped twice, as boxo has it and the conformance suite wants it.
-            cid_url: &format!("{}{cid}?filename={}", self.gateway, utf8_percent_encode(&escaped, ESCAPED)),
+            cid_url: &match &self.explorer {
+                // Escaped twice, as boxo has it and the conformance suite wants it.
+                Explorer::Gateway(url) => {
+                    format!("{url}{cid}?filename={}", utf8_percent_encode(&escaped, ESCAPED))
+                }
+                Explorer::Elsewhere => format!("{CID_EXPLORER}{cid}"),
+            },
+            is_elsewhere: matches!(self.explorer, Explorer::Elsewhere),
             cid: &short(&cid),
             size: &human(entry.cumulative_bytes),
         };
@@ -119,6 +148,7 @@ struct ListingRow<'a> {
     url: &'a str,
     name: &'a str,
     cid_url: &'a str,
+    is_elsewhere: bool,
     cid: &'a str,
     size: &'a str,
 }
@@ -162,7 +192,7 @@ pub(crate) fn front() -> String {
     page
 }
 
-fn write(template: &impl Template, page: &mut String) {
+pub(crate) fn write(template: &impl Template, page: &mut String) {
     template.render_into(page).expect("writing to a string cannot fail");
 }
 
@@ -175,7 +205,7 @@ fn short(cid: &str) -> String {
 }
 
 /// A size for people, with binary units.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

@@ -11,9 +11,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use cairn_proto::block::Block;
 use cairn_proto::cid::Cid;
-use cairn_proto::content::{Content, ContentError, PortStream, Session, SessionOptions};
-use cairn_proto::path::ContentPath;
+use cairn_proto::content::{Content, ContentError, NameRecord, PortStream, Session, SessionOptions, Target};
+use cairn_proto::ipns::Name;
+use cairn_proto::path::{ContentPath, Root};
 use http::request::Parts;
+use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -25,7 +27,7 @@ use crate::format;
 use crate::headers;
 use crate::host;
 use crate::rate::Buckets;
-use crate::request::{self, ContentRequest, Wanted};
+use crate::request::{self, ContentRequest, Lifetime, Wanted};
 use crate::respond;
 use crate::server::{Client, Encrypted};
 use crate::settings::Settings;
@@ -61,13 +63,20 @@ impl Gateway {
         let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned() else {
             return Err(Refusal::new(Failure::Overloaded, "too many requests at the same time"));
         };
-        match request::read(&parts.method, &parts.uri, parts.headers, caller, &self.0.settings)? {
+        let site = self.0.site(&parts.method, caller).await;
+        let domain = site.as_ref().map(|(domain, _)| domain.as_str());
+        match request::read(&parts.method, &parts.uri, parts.headers, caller, domain, &self.0.settings)? {
             Wanted::Preflight => Ok(respond::preflight()),
             Wanted::Front => Ok(respond::front()),
             Wanted::Moved(location) => respond::moved(&location),
+            Wanted::Found(location) => respond::redirect(StatusCode::FOUND, &location),
             Wanted::Content(request) => {
                 self.0.check(&request.path)?;
-                respond::content(Job::new(Arc::clone(&self.0), request, permit)).await
+                let mut job = Job::new(Arc::clone(&self.0), request, permit);
+                if let Some((_, target)) = site {
+                    job.arrive(target);
+                }
+                respond::content(job).await
             }
         }
     }
@@ -94,6 +103,16 @@ impl Shared {
                 format!("too many requests, try again in {retry_secs} s"),
             )
         })
+    }
+
+    /// The domain that a request was sent to and where its DNSLink leads, if it has one.
+    async fn site(&self, method: &Method, caller: &Caller) -> Option<(String, Target)> {
+        let domain = request::possible_site(method, caller, &self.settings)?;
+        let path = ContentPath::new(Root::Ipns(domain.to_owned()), [] as [&str; 0]).ok()?;
+        let session = self.content.session(SessionOptions { local_only: true, block_timeout: None });
+        let patience = self.settings.first_byte_timeout;
+        let target = tokio::time::timeout(patience, session.name(&path)).await.ok()?.ok()?;
+        Some((domain.to_owned(), target))
     }
 
     fn check(&self, path: &ContentPath) -> Result<(), Refusal> {
@@ -131,6 +150,8 @@ pub(crate) struct Job {
     shared: Arc<Shared>,
     /// Opened by the first step that needs content: an answer from what is known needs none.
     session: Option<Opened>,
+    /// Where the name at the root of the path leads, once that is known.
+    site: Option<ContentPath>,
     permit: OwnedSemaphorePermit,
     started: Instant,
 }
@@ -144,7 +165,7 @@ struct Opened {
 
 impl Job {
     fn new(shared: Arc<Shared>, request: Box<ContentRequest>, permit: OwnedSemaphorePermit) -> Self {
-        Self { request, shared, session: None, permit, started: Instant::now() }
+        Self { request, shared, session: None, site: None, permit, started: Instant::now() }
     }
 
     /// What the operator has decided.
@@ -169,11 +190,68 @@ impl Job {
     /// What the path of the request leads to. `fresh` asks the content even when it is known, for a response that
     /// needs every block along the path.
     pub(crate) async fn resolve(&mut self, fresh: bool) -> Result<Arc<Known>, Refusal> {
-        if let (Some(known), false) = (self.known(&self.request.path)?, fresh) {
+        let path = self.target().await?;
+        if let (Some(known), false) = (self.known(&path)?, fresh) {
             return Ok(known);
         }
-        let path = self.request.path.clone();
         self.resolve_now(path).await
+    }
+
+    /// What other segments lead to, from where the path of the request starts.
+    pub(crate) async fn resolve_in_site(&mut self, segments: &[String]) -> Result<Arc<Known>, Refusal> {
+        let path = below(&self.site().await?, segments)?;
+        if let Some(known) = self.known(&path)? {
+            return Ok(known);
+        }
+        self.resolve_now(path).await
+    }
+
+    /// The path of the request from a CID on, its name resolved.
+    pub(crate) async fn target(&mut self) -> Result<ContentPath, Refusal> {
+        let site = self.site().await?;
+        below(&site, self.request.path.segments())
+    }
+
+    /// Where the root of the path leads: to itself, if it is a CID.
+    async fn site(&mut self) -> Result<ContentPath, Refusal> {
+        if let Some(site) = &self.site {
+            return Ok(site.clone());
+        }
+        let root = request::rooted(self.request.path.root().clone(), &[])?;
+        let Root::Ipns(_) = root.root() else { return Ok(self.site.insert(root).clone()) };
+        let mut found = self.look_up(&root).await;
+        if let (Err(Refusal { failure: Failure::NoSuchSite | Failure::Invalid, .. }), Some(other)) =
+            (&found, self.request.other_name.take())
+        {
+            let other = request::rooted(Root::Ipns(other), &[])?;
+            found = match self.look_up(&other).await {
+                Ok(target) => Ok(target),
+                // The first reading is the likelier one, and so are its words.
+                Err(_) => found,
+            };
+        }
+        Ok(self.arrive(found?))
+    }
+
+    /// Takes note of where the name at the root of the path leads.
+    pub(crate) fn arrive(&mut self, target: Target) -> ContentPath {
+        self.request.lifetime = target.fresh_for.map_or(Lifetime::Unknown, Lifetime::FreshFor);
+        self.site.insert(target.path).clone()
+    }
+
+    async fn look_up(&mut self, name: &ContentPath) -> Result<Target, Refusal> {
+        let opened = self.open();
+        let only_if_cached = self.request.only_if_cached;
+        let refuse = |error| Refusal::from_name(error, only_if_cached);
+        self.within(&opened, opened.session.name(name), refuse).await
+    }
+
+    /// The record of a name.
+    pub(crate) async fn record(&mut self, name: &Name) -> Result<NameRecord, Refusal> {
+        let opened = self.open();
+        let only_if_cached = self.request.only_if_cached;
+        let refuse = |error| Refusal::from_name(error, only_if_cached);
+        self.within(&opened, opened.session.record(name), refuse).await
     }
 
     /// What `index.html` in the directory of the request is; `None` if there is no such name.
@@ -182,7 +260,7 @@ impl Job {
             return Ok(None);
         }
         // A path too long to have an index has none.
-        let Ok(path) = self.request.path.join("index.html") else { return Ok(None) };
+        let Ok(path) = self.target().await?.join("index.html") else { return Ok(None) };
         if let Some(known) = self.known(&path)? {
             return Ok(Some(known));
         }
@@ -211,7 +289,7 @@ impl Job {
 
     async fn resolve_now(&mut self, path: ContentPath) -> Result<Arc<Known>, Refusal> {
         let opened = self.open();
-        let resolved = self.within(&opened, opened.session.resolve(&path)).await?;
+        let resolved = self.content(&opened, opened.session.resolve(&path)).await?;
         let known = Arc::new(Known::new(resolved));
         self.shared.cache.insert(path, &known);
         Ok(known)
@@ -223,7 +301,7 @@ impl Job {
             return Ok(block);
         }
         let opened = self.open();
-        self.within(&opened, opened.session.block(cid)).await
+        self.content(&opened, opened.session.block(cid)).await
     }
 
     /// Starts a stream of the session that `start` asks for and reads its first item, `None` if it has none.
@@ -234,8 +312,25 @@ impl Job {
         let opened = self.open();
         let mut stream = start(&*opened.session);
         let first = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx));
-        let first = self.within(&opened, async { first.await.transpose() }).await?;
+        let first = self.content(&opened, async { first.await.transpose() }).await?;
         Ok((first, stream))
+    }
+
+    /// The next item of a stream that [`Self::start`] gave, `None` at its end.
+    pub(crate) async fn next<T>(&mut self, stream: &mut PortStream<T>) -> Result<Option<T>, Refusal> {
+        let opened = self.open();
+        let next = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx));
+        self.content(&opened, async { next.await.transpose() }).await
+    }
+
+    /// Holds a step towards content to the deadline of the first byte.
+    async fn content<T>(
+        &self,
+        opened: &Opened,
+        step: impl Future<Output = Result<T, ContentError>>,
+    ) -> Result<T, Refusal> {
+        let refuse = |error| Refusal::from_content(error, self.request.only_if_cached);
+        self.within(opened, step, refuse).await
     }
 
     /// Holds a step to the deadline of the first byte.
@@ -243,9 +338,10 @@ impl Job {
         &self,
         opened: &Opened,
         step: impl Future<Output = Result<T, ContentError>>,
+        refuse: impl FnOnce(ContentError) -> Refusal,
     ) -> Result<T, Refusal> {
         match tokio::time::timeout_at(opened.deadline, step).await {
-            Ok(result) => result.map_err(|error| Refusal::from_content(error, self.request.only_if_cached)),
+            Ok(result) => result.map_err(refuse),
             Err(_) => {
                 let seconds = self.shared.settings.first_byte_timeout.as_secs();
                 Err(Refusal::timeout(&self.request.path.to_string(), seconds, opened.session.progress()))
@@ -265,4 +361,11 @@ impl Job {
         let limits = Limits { chunk_timeout, started: self.started, request_timeout };
         Body::new(ContentBody::new(first, rest, len_bytes, limits, session, self.permit))
     }
+}
+
+/// A path further down.
+fn below(path: &ContentPath, segments: &[String]) -> Result<ContentPath, Refusal> {
+    let segments = path.segments().iter().chain(segments);
+    ContentPath::new(path.root().clone(), segments)
+        .map_err(|error| Refusal::new(Failure::TooLong, error.to_string()))
 }

@@ -11,6 +11,8 @@ pub struct Policy {
     pub ipfs: bool,
     /// Serve `/ipns`.
     pub ipns: bool,
+    /// Serve a host that is a site by itself: a domain with a DNSLink.
+    pub dnslink: bool,
     /// Serve files, directories and data as browsers see them, and not only what a client can verify.
     pub deserialized: bool,
     /// For whom content may be fetched from peers.
@@ -25,6 +27,7 @@ impl Default for Policy {
             subdomains: false,
             ipfs: true,
             ipns: true,
+            dnslink: true,
             deserialized: true,
             fetch: Fetch::default(),
             headers: HeaderMap::new(),

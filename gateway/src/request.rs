@@ -1,6 +1,9 @@
 //! A request before any content is touched: which path, which representation, and how links to it look. Pure.
 
+use std::time::Duration;
+
 use cairn_proto::cid;
+use cairn_proto::ipns::Name;
 use cairn_proto::path::{ContentPath, PathError, Root};
 use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -36,6 +39,8 @@ pub(crate) enum Wanted {
     Front,
     /// Go there instead, for ever.
     Moved(String),
+    /// Go there instead, this time.
+    Found(String),
     /// Content.
     Content(Box<ContentRequest>),
 }
@@ -45,6 +50,10 @@ pub(crate) enum Wanted {
 pub(crate) struct ContentRequest {
     /// What is asked for.
     pub(crate) path: ContentPath,
+    /// The name at its root, should the first reading of it lead nowhere.
+    pub(crate) other_name: Option<String>,
+    /// How long the response may be kept, as far as a name decides.
+    pub(crate) lifetime: Lifetime,
     /// The path as the client wrote it, for `X-Ipfs-Path`.
     pub(crate) path_text: String,
     /// Where the links of a page lead.
@@ -77,14 +86,52 @@ pub(crate) enum Mount {
         /// Host and port of the gateway above.
         gateway: String,
     },
+    /// At the root of a domain that a DNSLink leads from.
+    Site {
+        /// Host and port.
+        host: String,
+    },
 }
 
-/// Reads a request.
+/// How long a response may be kept, as far as the name at the root of its path decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// There is no name.
+    Immutable,
+    /// For that long.
+    FreshFor(Duration),
+    /// Nothing says how long.
+    Unknown,
+}
+
+/// A path and the other reading of the name at its root.
+struct Place {
+    path: ContentPath,
+    other_name: Option<String>,
+    path_text: String,
+    mount: Mount,
+}
+
+/// The domain that a request was sent to, if it may be a site by itself: the DNS knows.
+pub(crate) fn possible_site<'a>(method: &Method, caller: &'a Caller, settings: &Settings) -> Option<&'a str> {
+    let is_read = method == Method::GET || method == Method::HEAD;
+    let policy = host::policy(&caller.authority, &settings.hosts);
+    if !is_read
+        || !policy.dnslink
+        || !matches!(host::site(&caller.authority, &settings.hosts), Ok(Site::Path))
+    {
+        return None;
+    }
+    host::domain(&caller.authority)
+}
+
+/// Reads a request. `site` is the domain that it was sent to if that is a site by itself.
 pub(crate) fn read(
     method: &Method,
     uri: &Uri,
     headers: HeaderMap,
     caller: &Caller,
+    site: Option<&str>,
     settings: &Settings,
 ) -> Result<Wanted, Refusal> {
     if method == Method::OPTIONS {
@@ -99,7 +146,8 @@ pub(crate) fn read(
     let Caller { scheme, authority, .. } = caller;
     let policy = host::policy(authority, &settings.hosts);
     let query = Query::parse(uri.query())?;
-    let (path, path_text, mount) = match host::site(authority, &settings.hosts)? {
+    let place = match host::site(authority, &settings.hosts)? {
+        _ if site.is_some() => of_site(site.unwrap_or_default(), uri, authority)?,
         Site::Content { root, label, gateway } => {
             let canonical = host::label(&root)?;
             if canonical != label {
@@ -108,10 +156,28 @@ pub(crate) fn read(
                     uri = path_and_query(uri)
                 )));
             }
-            let path = content_path(Root::Ipfs(root), uri.path().split('/'))?;
-            (path, format!("/ipfs/{label}{}", uri.path()), Mount::Host { gateway: gateway.to_owned() })
+            Place {
+                path: content_path(Root::Ipfs(root), uri.path().split('/'))?,
+                other_name: None,
+                path_text: format!("/ipfs/{label}{}", uri.path()),
+                mount: Mount::Host { gateway: gateway.to_owned() },
+            }
         }
-        Site::Name { label } => return Err(name_refusal(label)),
+        Site::Name { label, gateway } => {
+            if let Ok(name) = Name::parse(label)
+                && name.to_string() != label
+            {
+                let uri = path_and_query(uri);
+                return Ok(Wanted::Moved(format!("{scheme}://{name}.ipns.{gateway}{uri}")));
+            }
+            let (name, other_name) = readings(label);
+            Place {
+                path: content_path(Root::Ipns(name), uri.path().split('/'))?,
+                other_name,
+                path_text: format!("/ipns/{label}{}", uri.path()),
+                mount: Mount::Host { gateway: gateway.to_owned() },
+            }
+        }
         site @ (Site::Gateway | Site::Path) => {
             if uri.path() == "/" {
                 return Ok(Wanted::Front);
@@ -125,10 +191,17 @@ pub(crate) fn read(
                 return to_origin(&path, uri, caller).map(Wanted::Moved);
             }
             refuse_wide_worker(&path, &headers)?;
-            (path, uri.path().to_owned(), Mount::Path)
+            if let Some(location) = to_canonical_name(&path, uri) {
+                return Ok(Wanted::Found(location));
+            }
+            let (path, other_name) = with_readings(path)?;
+            Place { path, other_name, path_text: uri.path().to_owned(), mount: Mount::Path }
         }
     };
-    check_namespace(&path, policy)?;
+    let Place { path, other_name, path_text, mount } = place;
+    if !matches!(mount, Mount::Site { .. }) {
+        check_namespace(&path, policy)?;
+    }
     let choice = format::choose(&query, &headers)?;
     if !policy.deserialized && !choice.format.is_some_and(Format::is_trustless) {
         let message = "this host serves only what a client can verify: format=raw, car or ipns-record";
@@ -140,7 +213,9 @@ pub(crate) fn read(
         Fetch::Loopback => !(host::is_loopback(authority) && caller.client.is_none_or(host::is_near)),
     };
     Ok(Wanted::Content(Box::new(ContentRequest {
+        lifetime: Lifetime::Immutable,
         path,
+        other_name,
         path_text,
         mount,
         head: method == Method::HEAD,
@@ -181,7 +256,9 @@ fn under_path(path: &str, query: &Query) -> Result<Below, Refusal> {
     while segments.next_if(|segment| segment.is_empty()).is_some() {}
     let root = segments.next().ok_or_else(|| invalid_path(path, "the CID or name is missing"))?;
     if namespace == "ipns" {
-        return Err(name_refusal(root));
+        let name = percent_decode_str(root).decode_utf8();
+        let name = name.map_err(|_| invalid_path(path, "the name is not UTF-8 after decoding"))?;
+        return content_path(Root::Ipns(name.into_owned()), segments).map(Below::Content);
     }
     let root = cid::parse(root).map_err(|error| invalid_path(path, &error.to_string()))?;
     content_path(Root::Ipfs(root), segments).map(Below::Content)
@@ -208,11 +285,47 @@ fn invalid_path(path: &str, reason: &str) -> Refusal {
     Refusal::new(Failure::Invalid, format!("invalid path {path:?}: {reason}"))
 }
 
-fn name_refusal(name: &str) -> Refusal {
-    let message = format!(
-        "cannot resolve the name {name:?}: this gateway does not resolve names (IPNS keys, DNSLink domains)"
-    );
-    Refusal::new(Failure::Unsupported, message)
+/// The content of a domain that is a site by itself.
+fn of_site(domain: &str, uri: &Uri, authority: &str) -> Result<Place, Refusal> {
+    Ok(Place {
+        path: content_path(Root::Ipns(domain.to_owned()), uri.path().split('/'))?,
+        other_name: None,
+        path_text: format!("/ipns/{domain}{}", uri.path()),
+        mount: Mount::Site { host: authority.to_owned() },
+    })
+}
+
+/// The ways to read a name that is no key, the likelier one first: a domain that was inlined, and as it is written.
+fn readings(name: &str) -> (String, Option<String>) {
+    match host::inlined_domain(name).filter(|_| Name::parse(name).is_err()) {
+        Some(domain) => (domain, Some(name.to_owned())),
+        None => (name.to_owned(), None),
+    }
+}
+
+fn with_readings(path: ContentPath) -> Result<(ContentPath, Option<String>), Refusal> {
+    let Root::Ipns(name) = path.root() else { return Ok((path, None)) };
+    match readings(name) {
+        (_, None) => Ok((path, None)),
+        (name, other) => Ok((rooted(Root::Ipns(name), path.segments())?, other)),
+    }
+}
+
+/// A path of that root.
+pub(crate) fn rooted(root: Root, segments: &[String]) -> Result<ContentPath, Refusal> {
+    ContentPath::new(root, segments).map_err(|error| Refusal::new(Failure::TooLong, error.to_string()))
+}
+
+/// Where a key that is not written in base36 has its own path.
+///
+/// Source: <https://specs.ipfs.tech/http-gateways/path-gateway/>, and gateway-conformance, TestRedirectCanonicalIPNS.
+fn to_canonical_name(path: &ContentPath, uri: &Uri) -> Option<String> {
+    let Root::Ipns(text) = path.root() else { return None };
+    let name = Name::parse(text).ok().filter(|name| name.to_string() != *text)?;
+    let rest = segments_url(path.segments());
+    let slash = if uri.path().ends_with('/') { "/" } else { "" };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Some(format!("/ipns/{name}{rest}{slash}{query}"))
 }
 
 /// Whether a host serves the namespace of a path.
@@ -229,13 +342,15 @@ fn check_namespace(path: &ContentPath, policy: &Policy) -> Result<(), Refusal> {
 
 /// Where the path of a gateway's own host has its own origin.
 fn to_origin(path: &ContentPath, uri: &Uri, caller: &Caller) -> Result<String, Refusal> {
-    let Root::Ipfs(root) = path.root() else { return Err(name_refusal("")) };
-    let label = host::label(root)?;
+    let (label, namespace) = match path.root() {
+        Root::Ipfs(root) => (host::label(root)?, "ipfs"),
+        Root::Ipns(name) => (host::name_label(name)?, "ipns"),
+    };
     let rest = segments_url(path.segments());
     let slash = if uri.path().ends_with('/') || rest.is_empty() { "/" } else { "" };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let Caller { scheme, authority, .. } = caller;
-    Ok(format!("{scheme}://{label}.ipfs.{authority}{rest}{slash}{query}"))
+    Ok(format!("{scheme}://{label}.{namespace}.{authority}{rest}{slash}{query}"))
 }
 
 fn path_and_query(uri: &Uri) -> &str {
@@ -309,14 +424,14 @@ impl ContentRequest {
         match (&self.mount, self.path.root()) {
             (Mount::Path, Root::Ipfs(root)) => format!("/ipfs/{root}{segments}"),
             (Mount::Path, Root::Ipns(name)) => format!("/ipns/{}{segments}", escape(name)),
-            (Mount::Host { .. }, _) => segments,
+            (Mount::Host { .. } | Mount::Site { .. }, _) => segments,
         }
     }
 
     /// The URL of this request with its format named in it.
     pub(crate) fn url_with_format(&self, format: Format) -> String {
         let place = match (&self.mount, self.slash) {
-            (Mount::Host { .. }, _) if self.path.segments().is_empty() => "/".to_owned(),
+            (Mount::Host { .. } | Mount::Site { .. }, _) if self.path.segments().is_empty() => "/".to_owned(),
             (_, true) => self.base_url() + "/",
             (_, false) => self.base_url(),
         };

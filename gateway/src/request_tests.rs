@@ -1,5 +1,7 @@
 use http::{HeaderName, HeaderValue};
 
+use cairn_proto::cid::Cid;
+
 use super::*;
 use crate::policy::{HostPattern, Hosts};
 
@@ -25,7 +27,7 @@ fn ask_with(
     );
     let uri = target.parse().unwrap();
     let caller = Caller::of(None, false, &uri, &headers, &[])?;
-    read(&Method::GET, &uri, headers, &caller, settings)
+    read(&Method::GET, &uri, headers, &caller, None, settings)
 }
 
 fn content(host: &str, target: &str) -> ContentRequest {
@@ -113,7 +115,6 @@ fn what_is_no_content_path_is_refused_with_the_path_in_its_own_case() {
     for (target, expected) in [
         ("/ipfs/", Failure::Invalid),
         ("/ipfs/x", Failure::Invalid),
-        ("/ipns/example.com", Failure::Unsupported),
         ("/api/v0/id", Failure::NoSuchUrl),
         (&format!("/ipfs/{CID}/%ff"), Failure::Invalid),
         (&format!("/ipfs/{CID}/a/../b"), Failure::Invalid),
@@ -124,7 +125,6 @@ fn what_is_no_content_path_is_refused_with_the_path_in_its_own_case() {
     ] {
         assert_eq!(failure("127.0.0.1", target), expected, "{target}");
     }
-    assert_eq!(failure("k51abc.ipns.localhost", "/"), Failure::Unsupported);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn only_reading_is_allowed() {
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::CONNECT, Method::TRACE] {
         let (uri, headers) = (Uri::from_static("/"), HeaderMap::new());
         let caller = Caller::of(None, false, &uri, &headers, &[]).unwrap();
-        let asked = read(&method, &uri, headers, &caller, &Settings::default());
+        let asked = read(&method, &uri, headers, &caller, None, &Settings::default());
         assert_eq!(asked.unwrap_err().failure, Failure::Method, "{method}");
     }
 }
@@ -181,7 +181,7 @@ fn strangers_get_what_is_in_the_store_unless_the_settings_say_otherwise() {
         let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
         let uri = format!("/ipfs/{CID}").parse().unwrap();
         let caller = Caller::of(client.parse().ok(), false, &uri, &headers, &[]).unwrap();
-        match read(&Method::GET, &uri, headers, &caller, &settings) {
+        match read(&Method::GET, &uri, headers, &caller, None, &settings) {
             Ok(Wanted::Content(request)) => request.local_only,
             other => panic!("{other:?}"),
         }
@@ -240,4 +240,56 @@ fn the_location_of_a_format_names_it_before_the_rest_of_the_query() {
     assert_eq!(request.url_with_format(Format::Raw), format!("/ipfs/{CID}/a?format=raw&filename=b"));
     let request = content(&format!("{CID}.ipfs.localhost"), "/");
     assert_eq!(request.url_with_format(Format::Car), "/?format=car");
+}
+
+// Source: gateway-conformance, TestRedirectCanonicalIPNS: one key in both forms.
+const PEER: &str = "12D3KooWRBy97UB99e3J6hiPesre1MZeuNQvfan4gBziswrRJsNK";
+const KEY: &str = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
+
+#[test]
+fn a_key_has_one_path_and_one_host() {
+    let target = format!("/ipns/{PEER}/root2/?x=1");
+    match ask("127.0.0.1", &target, &[]) {
+        Ok(Wanted::Found(location)) => assert_eq!(location, format!("/ipns/{KEY}/root2/?x=1")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(location("localhost:1", &target), format!("http://{KEY}.ipns.localhost:1/root2/?x=1"));
+    let old = Cid::new_v1(cid::DAG_PB, *Name::parse(KEY).unwrap().multihash());
+    let old = host::label(&old).unwrap();
+    assert_eq!(
+        location(&format!("{old}.ipns.localhost:1"), "/a"),
+        format!("http://{KEY}.ipns.localhost:1/a")
+    );
+    let request = content(&format!("{KEY}.ipns.localhost"), "/a");
+    assert_eq!((request.path.to_string(), request.other_name), (format!("/ipns/{KEY}/a"), None));
+}
+
+#[test]
+fn a_domain_is_inlined_on_its_way_to_a_host_and_read_back_there() {
+    let inlined = "en-wikipedia--on--ipfs-org";
+    let moved = location("localhost", "/ipns/en.wikipedia-on-ipfs.org/wiki/");
+    assert_eq!(moved, format!("http://{inlined}.ipns.localhost/wiki/"));
+    let request = content(&format!("{inlined}.ipns.localhost"), "/wiki/");
+    assert_eq!(request.path.to_string(), "/ipns/en.wikipedia-on-ipfs.org/wiki");
+    assert_eq!(request.other_name.as_deref(), Some(inlined));
+    assert_eq!(request.path_text, format!("/ipns/{inlined}/wiki/"));
+    let request = content("en.wikipedia-on-ipfs.org.ipns.localhost", "/wiki/");
+    assert_eq!(
+        (request.path.to_string(), request.other_name),
+        ("/ipns/en.wikipedia-on-ipfs.org/wiki".into(), None)
+    );
+}
+
+#[test]
+fn only_a_host_that_is_no_gateway_may_be_a_site_by_itself() {
+    let possible = |host: &str, method: Method| {
+        let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+        let caller = Caller::of(None, false, &Uri::from_static("/"), &headers, &[]).unwrap();
+        possible_site(&method, &caller, &Settings::default()).map(str::to_owned)
+    };
+    assert_eq!(possible("docs.example.org:8080", Method::GET).as_deref(), Some("docs.example.org"));
+    assert_eq!(possible("docs.example.org", Method::OPTIONS), None);
+    for host in ["localhost", "127.0.0.1", &format!("{CID}.ipfs.localhost"), "a-b.ipns.localhost"] {
+        assert_eq!(possible(host, Method::GET), None, "{host}");
+    }
 }

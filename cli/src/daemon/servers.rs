@@ -190,6 +190,7 @@ fn policy(host: &HostSettings) -> Result<Policy> {
         subdomains: host.use_subdomains,
         ipfs: host.ipfs,
         ipns: host.ipns,
+        dnslink: host.dnslink,
         deserialized: host.deserialized,
         fetch: match host.no_fetch {
             None => Fetch::Loopback,

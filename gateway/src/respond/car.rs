@@ -31,7 +31,7 @@ pub(super) async fn respond(mut job: Job, known: &Known) -> Result<Response, Ref
     }
     // The header of a CAR comes before any block: without this, a missing root would show only after the status.
     job.resolve(true).await?;
-    let path = job.request.path.clone();
+    let path = job.target().await?;
     let (first, rest) = job.start(|session| session.car(&path, options.0)).await?;
     Ok(response(StatusCode::OK, headers, job.into_body(first, rest, None)))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cairn_proto::limits::MAX_BLOCK_BYTES;
 use cairn_proto::unixfs::{self, Node};
 use http::{HeaderMap, HeaderValue, header};
@@ -114,6 +114,21 @@ async fn stream(
     };
     insert_media_type(&mut headers, media_type.unwrap_or_else(|| shown(file, &first)));
     Ok(response(part.status, headers, job.into_body(Some(first), rest, Some(len_bytes))))
+}
+
+/// All of a file that is known to be small.
+pub(super) async fn content(job: &mut Job, file: &Known) -> Result<Bytes, Refusal> {
+    if let Some(content) = in_memory(job, file).await? {
+        return Ok(content);
+    }
+    let cid = file.resolved.cid;
+    let len_bytes = len_of(file);
+    let (first, mut rest) = job.start(|session| session.bytes(&cid, 0..len_bytes)).await?;
+    let mut content = BytesMut::from(first.unwrap_or_default());
+    while let Some(piece) = job.next(&mut rest).await? {
+        content.extend_from_slice(&piece);
+    }
+    Ok(content.freeze())
 }
 
 /// All of a file of one block: no stream is needed for it, and its bytes are not copied. `None` for a larger one.

@@ -5,7 +5,11 @@ mod car;
 mod directory;
 mod file;
 mod page;
+mod preview;
+mod record;
+mod redirects;
 mod symlink;
+mod tar;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,18 +23,27 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::cache::Known;
 use crate::error::{Failure, Refusal};
-use crate::format::{Choice, Format};
+use crate::format::{self, Choice, Format};
 use crate::headers::{self, Disposition, IMMUTABLE, METHODS};
 use crate::limits;
 use crate::pipeline::Job;
 use crate::range::{self, Ranged};
-use crate::request::ContentRequest;
+use crate::request::{ContentRequest, Lifetime, Mount};
 
 pub(crate) use page::{front, refusal};
 
 /// Answers a request for content.
 pub(crate) async fn content(mut job: Job) -> Result<Response, Refusal> {
-    let known = job.resolve(false).await?;
+    if job.request.choice.format == Some(Format::IpnsRecord) {
+        return record::respond(job).await;
+    }
+    let known = match job.resolve(false).await {
+        Ok(known) => known,
+        Err(missing) if may_redirect(&job.request, &missing) => {
+            return redirects::respond(job, missing).await;
+        }
+        Err(refusal) => return Err(refusal),
+    };
     if !known.resolved.remainder.is_empty() {
         let inside = known.resolved.remainder.join("/");
         let message = format!(
@@ -43,6 +56,9 @@ pub(crate) async fn content(mut job: Job) -> Result<Response, Refusal> {
     match (job.request.choice.format, &known.resolved.kind) {
         (Some(Format::Raw), _) => block::raw(job, &known).await,
         (Some(Format::Car), _) => car::respond(job, &known).await,
+        (Some(Format::Tar), kind) if !matches!(kind, NodeKind::Data { .. }) => {
+            tar::respond(job, &known).await
+        }
         (Some(format), NodeKind::Data { codec }) if format.fits(*codec) => {
             block::of_codec(job, &known, format).await
         }
@@ -56,6 +72,13 @@ pub(crate) async fn content(mut job: Job) -> Result<Response, Refusal> {
     }
 }
 
+/// Whether the site may have a rule for a path that it does not have. Rules need an origin of their own, for they can say
+/// what any path of it is.
+fn may_redirect(request: &ContentRequest, refusal: &Refusal) -> bool {
+    let wants_page = request.choice.format.is_none_or(|format| request.choice.by_accept && format.is_plain());
+    refusal.failure == Failure::NoSuchName && request.mount != Mount::Path && wants_page
+}
+
 /// Answers as if no format had been asked for.
 async fn as_browsers_see_it(mut job: Job, known: Arc<Known>) -> Result<Response, Refusal> {
     job.request.choice = Choice::default();
@@ -64,16 +87,24 @@ async fn as_browsers_see_it(mut job: Job, known: Arc<Known>) -> Result<Response,
         NodeKind::Directory { .. } => directory::respond(job, known).await,
         NodeKind::Symlink { target } => Ok(symlink::respond(&job.request, &known, target)),
         NodeKind::Data { codec } => match Format::of_codec(*codec) {
+            Some(format) if wants_preview(&job.request, format) => {
+                preview::respond(job, &known, format).await
+            }
             Some(format) => block::of_codec(job, &known, format).await,
             None => block::raw(job, &known).await,
         },
     }
 }
 
+/// Whether a person wants to look at a block of linked data.
+fn wants_preview(request: &ContentRequest, format: Format) -> bool {
+    let is_linked = matches!(format, Format::DagJson | Format::DagCbor);
+    is_linked && !request.query.download && format::accepts_html(&request.headers)
+}
+
 fn not_acceptable(format: Format, known: &Known) -> Refusal {
     let message = match format {
-        Format::Tar => "this gateway does not make TAR archives".to_owned(),
-        Format::IpnsRecord => "an /ipfs/ path has no IPNS record".to_owned(),
+        Format::Tar => format!("{} is no file or folder, so it cannot be a TAR archive", known.resolved.cid),
         _ => format!("{} is not {}, and blocks are not converted", known.resolved.cid, format.name()),
     };
     Refusal::new(Failure::NotAcceptable, message)
@@ -89,12 +120,17 @@ pub(crate) fn preflight() -> Response {
 
 /// Sends the client elsewhere, for ever.
 pub(crate) fn moved(location: &str) -> Result<Response, Refusal> {
+    redirect(StatusCode::MOVED_PERMANENTLY, location)
+}
+
+/// Sends the client elsewhere.
+pub(crate) fn redirect(status: StatusCode, location: &str) -> Result<Response, Refusal> {
     let value = HeaderValue::try_from(location)
         .map_err(|_| Refusal::new(Failure::Invalid, "the address to go to is not a URL"))?;
     let mut headers = HeaderMap::new();
     headers.insert(header::LOCATION, value);
     headers.insert(header::CONTENT_TYPE, headers::TEXT);
-    Ok(response(StatusCode::MOVED_PERMANENTLY, headers, Body::from(format!("moved to {location}\n"))))
+    Ok(response(status, headers, Body::from(format!("go to {location}\n"))))
 }
 
 /// The headers that all content has, whether it is sent or known to be unmodified.
@@ -106,8 +142,18 @@ fn common(
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(24);
     headers.insert(header::ETAG, etag);
-    headers.insert(header::CACHE_CONTROL, cache_control);
+    match request.lifetime {
+        Lifetime::Immutable => drop(headers.insert(header::CACHE_CONTROL, cache_control)),
+        Lifetime::FreshFor(time) => drop(headers.insert(header::CACHE_CONTROL, headers::fresh_for(time))),
+        Lifetime::Unknown => {}
+    }
     headers.insert(headers::X_IPFS_ROOTS, known.roots.clone());
+    describe(request, &mut headers);
+    headers
+}
+
+/// The headers that follow from the request alone.
+fn describe(request: &ContentRequest, headers: &mut HeaderMap) {
     if let Ok(path) = HeaderValue::from_str(&request.path_text) {
         headers.insert(headers::X_IPFS_PATH, path);
     }
@@ -119,7 +165,6 @@ fn common(
         let location = request.url_with_format(format);
         headers.extend(HeaderValue::try_from(location).ok().map(|value| (header::CONTENT_LOCATION, value)));
     }
-    headers
 }
 
 /// 304, if the client has what `headers` would bring.

@@ -1,21 +1,25 @@
 //! Listening sockets: HTTP/1.1, and HTTP/2 and HTTP/1.1 over TLS, with a bound on everything that a client can hold.
 
 mod stream;
+mod tunnel;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
 use http::Request;
 use hyper::body::Incoming;
+use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +31,7 @@ use tower::Service as _;
 
 use crate::settings::ServerSettings;
 use stream::Patient;
+use tunnel::Tunnel;
 
 /// Largest head of a request, in bytes: a path of the longest kind that is accepted, and its headers.
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
@@ -146,13 +151,25 @@ impl Server {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         client: Client,
     ) -> io::Result<()> {
-        let connection = http1::Builder::new()
+        let tunnel = Tunnel::default();
+        let service = service_fn(|request| self.call_or_tunnel(request, client, &tunnel));
+        let connection = self.http1_builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
+        self.drive(connection).await?;
+        let Some(stream) = tunnel.open().await else { return Ok(()) };
+        let stream = stream.map_err(io::Error::other)?;
+        // No tunnel within the tunnel.
+        let service = service_fn(|request| self.call(request, client));
+        self.drive(self.http1_builder().serve_connection(stream, service).with_upgrades()).await
+    }
+
+    fn http1_builder(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
             .max_headers(MAX_HEADER_COUNT)
-            .max_header_size(MAX_HEAD_BYTES as usize)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| self.call(request, client)));
-        self.drive(connection).await
+            .max_header_size(MAX_HEAD_BYTES as usize);
+        builder
     }
 
     async fn http2(
@@ -171,11 +188,19 @@ impl Server {
         self.drive(connection).await
     }
 
-    fn call(
+    async fn call_or_tunnel(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         client: Client,
-    ) -> axum::routing::future::RouteFuture<std::convert::Infallible> {
+        tunnel: &Tunnel,
+    ) -> Result<Response, Infallible> {
+        match tunnel.accept(&mut request) {
+            Some(accepted) => Ok(accepted),
+            None => self.call(request, client).await,
+        }
+    }
+
+    fn call(&self, request: Request<Incoming>, client: Client) -> RouteFuture<Infallible> {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(client);
         if self.tls.is_some() {
@@ -185,11 +210,7 @@ impl Server {
     }
 
     /// Runs a connection to its end, or to that of its time.
-    async fn drive<C>(&self, connection: C) -> io::Result<()>
-    where
-        C: GracefulConnection,
-        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn drive(&self, connection: impl Connection) -> io::Result<()> {
         let mut connection = pin!(connection);
         let age = self.settings.max_connection_age;
         tokio::select! {
@@ -198,13 +219,39 @@ impl Server {
             () = self.shutdown.cancelled() => {}
             () = tokio::time::sleep(age) => {}
         }
-        connection.as_mut().graceful_shutdown();
+        connection.as_mut().take_no_more();
         tokio::select! {
             biased;
             done = connection => done.map_err(io::Error::other),
             () = self.cut.cancelled() => Ok(()),
             () = tokio::time::sleep(age) => Ok(()),
         }
+    }
+}
+
+/// A connection of HTTP that can be asked to end after the request that runs.
+trait Connection: Future<Output = hyper::Result<()>> {
+    fn take_no_more(self: Pin<&mut Self>);
+}
+
+impl<I, S> Connection for http1::UpgradeableConnection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
+    fn take_no_more(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Connection for http2::Connection<I, S, TokioExecutor>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+    TokioExecutor: Http2ServerConnExec<S::Future, Body>,
+{
+    fn take_no_more(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
     }
 }
 

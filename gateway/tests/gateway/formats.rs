@@ -95,8 +95,7 @@ async fn no_codec_is_converted_into_another() {
         format!("/ipfs/{file}?format=json"),
         format!("/ipfs/{json}?format=dag-cbor"),
         format!("/ipfs/{cbor}?format=dag-json"),
-        format!("/ipfs/{file}?format=tar"),
-        format!("/ipfs/{file}?format=ipns-record"),
+        format!("/ipfs/{cbor}?format=tar"),
     ] {
         assert_eq!(get(&target).of(&gateway).await.status, 406, "{target}");
     }
@@ -184,4 +183,33 @@ async fn bad_car_options_are_400() {
         let answer = get(format!("/ipfs/{file}?format=car&{options}")).of(&store.gateway()).await;
         assert_eq!(answer.status, 400, "{options}");
     }
+}
+
+#[tokio::test]
+async fn a_tree_comes_as_an_archive() {
+    let store = Store::default();
+    let tree = store.directory(&[("a", store.raw("x"))]);
+    let answer = get(format!("/ipfs/{tree}?format=tar")).of(&store.gateway()).await;
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, &*format!("archive of {tree} called {tree}")));
+    assert_eq!(answer.header("content-type"), "application/x-tar");
+    assert_eq!(answer.header("etag"), format!("W/\"{tree}.x-tar\""));
+    assert_eq!(answer.header("content-disposition"), format!("attachment; filename=\"{tree}.tar\""));
+}
+
+#[tokio::test]
+async fn people_see_linked_data_as_a_page_and_programs_as_it_is() {
+    let store = Store::default();
+    let block = store.block(DAG_JSON, r#"{"a<b":[1,"<i>",null],"link":{"/":"bafkqaaa"}}"#);
+    let page = get(format!("/ipfs/{block}/")).html().of(&store.gateway()).await;
+    assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.header("etag").contains("DagIndex-"), "{}", page.header("etag"));
+    assert_eq!(page.header("content-disposition"), "");
+    for part in ["a&lt;b", "“&lt;i&gt;”", r#"href="/ipfs/bafkqaaa">bafkqaaa</a>"#] {
+        assert!(page.text().contains(part), "{part}: {}", page.text());
+    }
+    let as_it_is = get(format!("/ipfs/{block}")).of(&store.gateway()).await;
+    assert_eq!(as_it_is.header("content-type"), "application/vnd.ipld.dag-json");
+    let broken = store.block(DAG_CBOR, "\x18\x01");
+    let page = get(format!("/ipfs/{broken}/")).html().of(&store.gateway()).await;
+    assert!(page.text().contains("invalid dag-cbor"), "{}", page.text());
 }

@@ -48,20 +48,6 @@ async fn a_cid_too_long_for_a_host_is_refused_in_both_places() {
 }
 
 #[tokio::test]
-async fn names_get_a_clear_answer() {
-    let store = Store::default();
-    for (target, host) in [
-        ("/ipns/docs.ipfs.tech/", "localhost"),
-        ("/ipns/docs.ipfs.tech/", "127.0.0.1"),
-        ("/", "docs-ipfs-tech.ipns.localhost"),
-    ] {
-        let answer = get(target).host(host).of(&store.gateway()).await;
-        assert_eq!(answer.status, 501);
-        assert!(answer.text().contains("does not resolve names"), "{}", answer.text());
-    }
-}
-
-#[tokio::test]
 async fn the_front_page_is_there_for_people() {
     let store = Store::default();
     for host in ["localhost:8080", "127.0.0.1:8080", "gateway.example"] {

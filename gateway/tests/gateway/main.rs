@@ -8,6 +8,8 @@ mod files;
 mod formats;
 mod hosts;
 mod limits;
+mod names;
+mod redirects;
 // Marked as tests, so that their helpers may unwrap.
 #[cfg(test)]
 mod sockets;

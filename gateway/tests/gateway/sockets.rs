@@ -344,3 +344,26 @@ async fn a_shutdown_ends_although_a_request_does_not() {
     server.stop().await;
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }
+
+#[tokio::test]
+async fn a_client_may_take_the_gateway_for_its_proxy() {
+    // Source: RFC 9112 §3.2.2 for the absolute form, RFC 9110 §9.3.6 for the tunnel.
+    let store = Store::default();
+    let file = store.raw("a file");
+    let running = Running::http(store.gateway(), ServerSettings::default()).await;
+    let host = format!("{file}.ipfs.localhost");
+    let whole = format!("GET http://{host}/ HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n");
+    let answer = String::from_utf8(running.exchange(&whole).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\na file"), "{answer}");
+
+    let connect = format!("CONNECT {host}:80 HTTP/1.1\r\nHost: {host}:80\r\n\r\n");
+    let within = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = String::from_utf8(running.exchange(&format!("{connect}{within}")).await).unwrap();
+    let (accepted, answer) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(accepted.starts_with("HTTP/1.1 200 OK") && !accepted.contains("content-length"), "{accepted}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\na file"), "{answer}");
+
+    let nested = String::from_utf8(running.exchange(&format!("{connect}{connect}{within}")).await).unwrap();
+    assert!(nested.contains("HTTP/1.1 405"), "{nested}");
+    running.stop().await;
+}

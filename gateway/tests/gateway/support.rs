@@ -123,6 +123,12 @@ impl Store {
         node.links.iter().map(|link| link.cid).collect()
     }
 
+    /// Lets a name lead somewhere.
+    pub(crate) fn name(&self, name: &str, path: &str, fresh_for_s: Option<u64>) {
+        let target = (ContentPath::parse(path).unwrap(), fresh_for_s);
+        self.0.lock().unwrap().names.insert(name.to_owned(), target);
+    }
+
     /// Nobody has it any more: whoever asks for it waits.
     pub(crate) fn lose(&self, cid: &Cid) {
         self.0.lock().unwrap().all.remove(cid.hash());

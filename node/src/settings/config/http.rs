@@ -85,6 +85,8 @@ pub struct HostSettings {
     pub ipfs: bool,
     /// Serve `/ipns`.
     pub ipns: bool,
+    /// Serve a host that is a site by itself: a domain with a DNSLink.
+    pub dnslink: bool,
     /// Serve more than what a client can verify.
     pub deserialized: bool,
     /// Serve what is in the store only (`true`), or fetch for everybody (`false`); `None` to fetch for this computer.
@@ -164,6 +166,7 @@ impl Config {
             use_subdomains: false,
             ipfs: true,
             ipns: true,
+            dnslink: !self.read("Gateway.NoDNSLink")?.unwrap_or(false),
             deserialized: self.read("Gateway.DeserializedResponses")?.unwrap_or(true),
             no_fetch: self.read("Gateway.NoFetch")?,
             headers: self.read("Gateway.HTTPHeaders")?.unwrap_or_default(),
@@ -179,6 +182,8 @@ impl Config {
         struct Host {
             paths: Option<Vec<String>>,
             use_subdomains: Option<bool>,
+            #[serde(rename = "NoDNSLink")]
+            no_dnslink: Option<bool>,
             deserialized_responses: Option<bool>,
             no_fetch: Option<bool>,
             #[serde(rename = "HTTPHeaders")]
@@ -205,6 +210,7 @@ impl Config {
                 use_subdomains: host.use_subdomains.unwrap_or(false),
                 ipfs: has("/ipfs"),
                 ipns: has("/ipns"),
+                dnslink: host.no_dnslink.map_or(others.dnslink, |without| !without),
                 deserialized: host.deserialized_responses.unwrap_or(others.deserialized),
                 no_fetch: host.no_fetch.or(others.no_fetch),
                 headers: others.headers.clone().into_iter().chain(host.http_headers).collect(),
