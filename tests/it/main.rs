@@ -3,6 +3,7 @@
 mod arrows;
 mod bad_input;
 mod browser;
+mod conformance;
 mod crash;
 mod denylists;
 mod dht;

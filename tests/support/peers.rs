@@ -11,6 +11,8 @@ pub enum Peer {
     Kubo,
     /// The folder with Helia's `node_modules`. `CAIRN_HELIA` overrides the path.
     Helia,
+    /// The folder with the compiled suite of gateway-conformance and its fixtures. `CAIRN_CONFORMANCE` overrides the path.
+    Conformance,
     /// A browser without a screen. `CAIRN_CHROMIUM` overrides the path.
     Chromium,
 }
@@ -22,6 +24,7 @@ pub fn find(peer: Peer) -> Option<PathBuf> {
     let (variable, candidates) = match peer {
         Peer::Kubo => ("CAIRN_KUBO", vec![cache().join("peers/kubo/ipfs")]),
         Peer::Helia => ("CAIRN_HELIA", vec![cache().join("peers/helia")]),
+        Peer::Conformance => ("CAIRN_CONFORMANCE", vec![cache().join("peers/gateway-conformance")]),
         Peer::Chromium => ("CAIRN_CHROMIUM", on_path(&["chromium", "chromium-browser", "google-chrome"])),
     };
     let candidates = env::var_os(variable).map_or(candidates, |path| vec![path.into()]);
