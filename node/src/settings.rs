@@ -1,5 +1,6 @@
 //! What a user may tune, as plain values. Parts that do work are given to the builder instead.
 
+pub mod addresses;
 pub mod config;
 pub mod units;
 
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
+
+use self::addresses::{Announce, Networks};
 
 /// Everything that a node is built from besides its parts.
 #[derive(Debug, Clone)]
@@ -47,8 +50,10 @@ impl Default for StoreSettings {
 pub struct SwarmSettings {
     /// Addresses to listen on.
     pub listen: Vec<Multiaddr>,
-    /// Addresses to announce in place of the listening ones; empty for those.
-    pub announce: Vec<Multiaddr>,
+    /// Addresses to tell peers.
+    pub announce: Announce,
+    /// Networks that are neither dialled nor let in.
+    pub refused: Networks,
     /// Peers to start from, each ending in `/p2p/…`.
     pub bootstrap: Vec<Multiaddr>,
     /// Peers to stay connected to.

@@ -38,10 +38,10 @@ fn helia_lists_ten_thousand_entries_of_ours() {
 }
 
 #[test]
-fn we_get_a_file_of_a_few_blocks_from_helia() {
+fn we_get_a_file_from_helia() {
     let Some((cairn, mut helia)) = pair() else { return };
     let scratch = Scratch::new();
-    let file = scratch.random_file("file", 3 << 20, 32);
+    let file = scratch.random_file("file", FILE_BYTES, 32);
     let got = cairn.get(&helia.add_file(&file));
     assert!(files_equal(&file, &got));
 }

@@ -124,4 +124,13 @@ fn a_node_tells_who_it_is_and_whom_it_knows() {
     let peers = second.run(&["swarm", "peers"]).text();
     let peer_id = id["ID"].as_str().expect("a node has a peer ID");
     assert!(peers.lines().any(|line| line.ends_with(peer_id)), "{peers}");
+    // What libp2p tells peers on its own.
+    let told: Value = serde_json::from_str(&second.run(&["id", peer_id]).text()).expect("id prints JSON");
+    let sorted = |id: &Value| {
+        let mut names: Vec<_> =
+            id["Protocols"].as_array().expect("a list").iter().map(Value::to_string).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(sorted(&id), sorted(&told));
 }

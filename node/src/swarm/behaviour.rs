@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use cairn_proto::bitswap::message::Version;
 use libp2p::kad::store::RecordStore;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
@@ -12,6 +13,7 @@ use super::Components;
 use super::bitswap;
 use super::dht::{self, Dht, Scope};
 use super::gate::Gate;
+use super::pong;
 use crate::Error;
 use crate::settings::{DhtMode, SwarmSettings};
 
@@ -25,6 +27,8 @@ pub(super) struct Behaviour<R: RecordStore + Send + 'static> {
     /// First, so that a refused connection costs the others nothing.
     gate: Gate,
     identify: identify::Behaviour,
+    /// Before `ping`, so that it gets the inbound streams.
+    pong: pong::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
     wan: Toggle<Dht<R>>,
@@ -58,10 +62,13 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), identity.public())
             .with_agent_version(settings.agent_version.clone())
             .with_push_listen_addr_updates(true)
+            // What is told is the external addresses: they follow the listening ones unless the operator says otherwise.
+            .with_hide_listen_addrs(true)
             .with_cache_size(0);
         Ok(Self {
-            gate: Gate::new(settings.max_connection_count, kept),
+            gate: Gate::new(settings.max_connection_count, settings.refused.clone(), kept),
             identify: identify::Behaviour::new(identify),
+            pong: pong::Behaviour,
             ping: ping::Behaviour::default(),
             mdns: settings.mdns.then(|| new_mdns(local)).flatten().into(),
             wan: dht(Scope::Wan, &settings.dht_protocol, wan_records)?,
@@ -76,6 +83,21 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
             Scope::Wan => self.wan.as_mut(),
             Scope::Lan => self.lan.as_mut(),
         }
+    }
+
+    /// Names of the protocols that are answered here, sorted.
+    pub(super) fn protocols(&mut self) -> Vec<String> {
+        let mut protocols: Vec<_> =
+            [identify::PROTOCOL_NAME, identify::PUSH_PROTOCOL_NAME, ping::PROTOCOL_NAME]
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+        if self.bitswap.is_enabled() {
+            protocols.extend(Version::PROTOCOLS.map(|(name, _)| name.to_owned()));
+        }
+        protocols.extend(self.dhts().flat_map(|dht| dht.answered_protocols()));
+        protocols.sort_unstable();
+        protocols
     }
 
     /// The DHTs that the node takes part in.

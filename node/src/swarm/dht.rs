@@ -94,6 +94,14 @@ impl<R: RecordStore + Send + 'static> Dht<R> {
         }
     }
 
+    /// Protocols under which others are answered; none in client mode.
+    pub(super) fn answered_protocols(&self) -> Vec<String> {
+        match self.kad.mode() {
+            Mode::Server => self.kad.protocol_names().iter().map(ToString::to_string).collect(),
+            Mode::Client => Vec::new(),
+        }
+    }
+
     /// Whether the peer's protocols include this DHT's.
     pub(super) fn is_spoken_by(&self, protocols: &[StreamProtocol]) -> bool {
         self.kad.protocol_names().iter().any(|name| protocols.contains(name))

@@ -22,6 +22,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::address;
+use crate::settings::addresses::Networks;
 
 /// Connections of one peer, for when both sides dial at once over both transports.
 const MAX_PER_PEER: u32 = 4;
@@ -46,9 +47,16 @@ pub(super) struct Refused {
     max: u32,
 }
 
+/// Why the gate refused a connection from a network that the operator named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("refused by Swarm.AddrFilters of the config")]
+struct FromRefusedNetwork;
+
 /// Counts connections, refuses those over a limit, and tells handlers whether idle ones stay.
 pub(super) struct Gate {
     max_count: u32,
+    /// Where nobody is let in from.
+    refused: Networks,
     /// Peers whose connections are never closed for being idle.
     kept: HashSet<PeerId>,
     pending_inbound: HashMap<ConnectionId, Option<Subnet>>,
@@ -72,10 +80,11 @@ struct Idle {
 }
 
 impl Gate {
-    pub(super) fn new(max_count: u32, kept: HashSet<PeerId>) -> Self {
+    pub(super) fn new(max_count: u32, refused: Networks, kept: HashSet<PeerId>) -> Self {
         let low_water = LOW_WATER.min(max_count / 2);
         Self {
             max_count,
+            refused,
             kept,
             pending_inbound: HashMap::new(),
             pending_outbound: HashSet::new(),
@@ -177,6 +186,9 @@ impl NetworkBehaviour for Gate {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        if self.refused.contain(remote) {
+            return Err(ConnectionDenied::new(FromRefusedNetwork));
+        }
         let subnet = Subnet::of(remote);
         self.check_inbound(subnet).map_err(ConnectionDenied::new)?;
         if let Some(subnet) = subnet {
@@ -302,7 +314,7 @@ mod tests {
 
     impl Net {
         fn new(max_count: u32) -> Self {
-            Self { gate: Gate::new(max_count, HashSet::new()), next: 0 }
+            Self { gate: Gate::new(max_count, Networks::default(), HashSet::new()), next: 0 }
         }
 
         fn next_id(&mut self) -> ConnectionId {

@@ -11,9 +11,13 @@ mod book;
 mod dht;
 mod dial;
 mod gate;
+mod guarded;
 mod keeper;
+mod muxer;
 mod peers;
+mod pong;
 mod query;
+mod security;
 mod task;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -75,7 +79,7 @@ pub struct Handle {
     local_peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     queries: mpsc::Sender<Query>,
-    addresses: watch::Receiver<Addresses>,
+    local: watch::Receiver<Local>,
 }
 
 /// A connected peer.
@@ -125,11 +129,12 @@ pub struct Counters {
     pub records_refused_total: u64,
 }
 
-/// Addresses of the local node, without its peer ID.
+/// What the local node is reached by: addresses without its peer ID, and names of protocols.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Addresses {
+struct Local {
     listen: Vec<Multiaddr>,
     external: Vec<Multiaddr>,
+    protocols: Vec<String>,
 }
 
 /// What a [`Handle`] asks of the swarm.
@@ -158,15 +163,15 @@ pub async fn start<R: RecordStore + Send + 'static>(
     let local_peer_id = components.identity.public().to_peer_id();
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (queries, query_queue) = mpsc::channel(QUERY_QUEUE);
-    let (addresses_sender, addresses) = watch::channel(Addresses::default());
+    let (local_sender, local) = watch::channel(Local::default());
     let (identity, transports) = (components.identity.clone(), components.transports);
     let behaviour = behaviour::Behaviour::new(settings, components)?;
-    let swarm = transport::build(identity, transports, behaviour, tasks)?;
-    let queues = task::Queues { commands: command_queue, queries: query_queue, addresses: addresses_sender };
+    let swarm = transport::build(identity, transports, settings.refused.clone(), behaviour, tasks)?;
+    let queues = task::Queues { commands: command_queue, queries: query_queue, local: local_sender };
     let mut task = task::Task::new(swarm, settings, queues, tasks.stopping().clone());
     task.listen(&settings.listen).await?;
     tasks.spawn("swarm", task.run());
-    Ok(Handle { local_peer_id, commands, queries, addresses })
+    Ok(Handle { local_peer_id, commands, queries, local })
 }
 
 impl Handle {
@@ -177,12 +182,17 @@ impl Handle {
 
     /// Addresses that the node listens on, without the peer ID. A wildcard stands as one address per interface.
     pub fn listen_addrs(&self) -> Vec<Multiaddr> {
-        self.addresses.borrow().listen.clone()
+        self.local.borrow().listen.clone()
     }
 
     /// Addresses under which others are told to reach this node, without the peer ID.
     pub fn external_addrs(&self) -> Vec<Multiaddr> {
-        self.addresses.borrow().external.clone()
+        self.local.borrow().external.clone()
+    }
+
+    /// Names of the protocols that peers may speak to this node, sorted.
+    pub fn protocols(&self) -> Vec<String> {
+        self.local.borrow().protocols.clone()
     }
 
     /// The connected peers.

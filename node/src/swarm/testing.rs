@@ -11,6 +11,7 @@ use super::{Components, Handle, Transports, start};
 use crate::Error;
 use crate::routing;
 use crate::routing::records::{MemoryBacking, RecordLimits, Records};
+use crate::settings::addresses::{Announce, Networks};
 use crate::settings::{DhtMode, SwarmSettings};
 use crate::tasks::Tasks;
 
@@ -28,7 +29,8 @@ pub(crate) struct Node {
 pub(crate) fn settings(listen: &[&str]) -> SwarmSettings {
     SwarmSettings {
         listen: listen.iter().map(|addr| addr.parse().unwrap()).collect(),
-        announce: Vec::new(),
+        announce: Announce::default(),
+        refused: Networks::default(),
         bootstrap: Vec::new(),
         peering: Vec::new(),
         mdns: false,

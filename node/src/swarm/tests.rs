@@ -3,13 +3,14 @@
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::swarm::{SwarmEvent, dummy};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, noise, tcp, tls, yamux};
 
 use super::testing::{DEADLINE, Node, settings, soon};
 use super::{Direction, PeerInfo};
 use crate::Kind;
+use crate::settings::addresses::parse_network;
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
@@ -177,6 +178,74 @@ async fn loopback_listeners_are_told_as_external_in_a_private_network() {
     assert_eq!(listen.len(), 2);
     assert_eq!(node.swarm.external_addrs(), listen);
     let mut announced = settings(&[TCP]);
-    announced.announce = vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()];
-    assert_eq!(Node::start(announced.clone()).await.swarm.external_addrs(), announced.announce);
+    announced.announce.replace = vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()];
+    assert_eq!(Node::start(announced.clone()).await.swarm.external_addrs(), announced.announce.replace);
+}
+
+#[tokio::test]
+async fn a_refused_network_is_neither_dialled_nor_let_in() {
+    let listener = Node::start(settings(&[TCP, QUIC])).await;
+    let mut guarded = settings(&[TCP, QUIC]);
+    guarded.refused = [parse_network("/ip4/127.0.0.0/ipcidr/8").unwrap()].into_iter().collect();
+    let guarded = Node::start(guarded).await;
+    for addr in listener.swarm.listen_addrs() {
+        let error = guarded.swarm.connect(listener.peer(), vec![addr]).await.unwrap_err();
+        assert!(error.to_string().contains("Swarm.AddrFilters"), "{error}");
+    }
+    for addr in guarded.swarm.listen_addrs() {
+        // The handshake may end at the guest before the refusal reaches it.
+        let _ = listener.swarm.connect(guarded.peer(), vec![addr]).await;
+    }
+    soon("refusals", || async {
+        (guarded.swarm.counters().await.unwrap().inbound_failed_total == 2).then_some(())
+    })
+    .await;
+    assert!(guarded.swarm.peers().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn peers_are_told_no_withheld_address() {
+    let mut shy = settings(&[TCP]);
+    shy.announce.append = vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()];
+    shy.announce.withhold = vec!["/ip4/127.0.0.0/ipcidr/8".parse().unwrap()];
+    let (shy, other) = (Node::start(shy).await, Node::start(settings(&[TCP])).await);
+    shy.connect(&other).await;
+    soon("identify", || async { peer_of(&other, &shy).await.filter(|info| !info.agent.is_empty()) }).await;
+    let known = other.swarm.known_addrs().await.unwrap();
+    assert_eq!(known, [(shy.peer(), vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()])]);
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_no_pings_gets_its_own_answered() {
+    let node = Node::start(settings(&[TCP])).await;
+    let streams = libp2p_stream::Behaviour::new();
+    let mut control = streams.new_control();
+    let builder = SwarmBuilder::with_new_identity().with_tokio();
+    let builder = builder.with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default);
+    let mut mute = builder.unwrap().with_behaviour(|_| streams).unwrap().build();
+    mute.dial(node.addr().with_p2p(node.peer()).unwrap()).unwrap();
+    let opened = async {
+        loop {
+            tokio::select! {
+                _ = mute.select_next_some() => {}
+                stream = control.open_stream(node.peer(), libp2p::ping::PROTOCOL_NAME) => break stream.unwrap(),
+            }
+        }
+    };
+    let mut stream = tokio::time::timeout(DEADLINE, opened).await.unwrap();
+    let pinged = async {
+        for round in 0..20 {
+            let mut answer = [0; 32];
+            stream.write_all(&[round; 32]).await.unwrap();
+            stream.flush().await.unwrap();
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, [round; 32]);
+        }
+    };
+    let serve = async { while mute.next().await.is_some() {} };
+    tokio::select! {
+        () = pinged => {}
+        () = serve => panic!("a swarm does not end"),
+        () = tokio::time::sleep(DEADLINE) => panic!("a ping was not answered"),
+    }
 }

@@ -10,10 +10,14 @@ use libp2p::core::transport::{Boxed, MemoryTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{Executor, NetworkBehaviour, Swarm};
-use libp2p::{PeerId, SwarmBuilder, Transport as _, dns, noise, quic, tcp, tls, yamux};
+use libp2p::{PeerId, SwarmBuilder, Transport as _, dns, noise, quic, tcp, yamux};
 use tracing::warn;
 
 use super::Transports;
+use super::guarded::Guarded;
+use super::muxer::Muxer;
+use super::security::Security;
+use crate::settings::addresses::Networks;
 use crate::tasks::Tasks;
 use crate::{Error, Kind};
 
@@ -40,6 +44,7 @@ const MAX_NEGOTIATING_STREAMS: usize = 256;
 pub(super) fn build<B: NetworkBehaviour + Send>(
     identity: Keypair,
     transports: Transports,
+    refused: Networks,
     behaviour: B,
     tasks: &Tasks,
 ) -> Result<Swarm<B>, Error>
@@ -70,12 +75,10 @@ where
             builder.with_other_transport(memory_transport).map_err(|error| failed("noise", error))?;
         return Ok(finish!(memory));
     }
-    // TLS before Noise, as Kubo offers them.
-    let security = (tls::Config::new, noise::Config::new);
+    // Guarded below the name resolution, so that no name leads past the guard.
     let builder = builder
-        .with_tcp(tcp::Config::default().nodelay(true), security, yamux::Config::default)
-        .map_err(|error| failed("tls and noise", error))?
-        .with_quic_config(quic_config);
+        .with_other_transport(|key| Ok::<_, BoxError>(Guarded::new(ip_transport(key)?, refused)))
+        .map_err(|error| failed("tls and noise", error))?;
     match dns::tokio::Transport::system(DummyTransport::<()>::new()) {
         Ok(_) => Ok(finish!(builder.with_dns().map_err(|error| failed("name resolution", error))?)),
         Err(error) => {
@@ -87,6 +90,18 @@ where
 
 fn failed(what: &str, cause: impl Into<BoxError>) -> Error {
     Error::new(Kind::Internal, format!("cannot set up {what}")).with_cause(cause)
+}
+
+/// TCP and QUIC.
+fn ip_transport(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BoxError> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(Security::new(key)?)
+        .multiplex(Muxer::new())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let quic = quic::tokio::Transport::new(quic_config(quic::Config::new(key)))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    Ok(tcp.or_transport(quic).map(|output, _| output.into_inner()).boxed())
 }
 
 fn memory_transport(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BoxError> {
@@ -106,7 +121,7 @@ impl Executor for TaskExecutor {
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 fn quic_config(mut config: quic::Config) -> quic::Config {
     config.max_idle_timeout = QUIC_IDLE_MILLIS;

@@ -83,7 +83,7 @@ async fn with_addresses(context: &Context, own: Identity) -> Result<Identity> {
         .collect();
     addresses.sort();
     addresses.dedup();
-    Ok(Identity { addresses: Some(addresses), ..own })
+    Ok(Identity { addresses: Some(addresses), protocols: Some(swarm.protocols()), ..own })
 }
 
 /// What is known of another peer: from its connection, or else from the DHT.

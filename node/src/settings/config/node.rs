@@ -11,6 +11,7 @@ use super::{
     BOOTSTRAP, Config, DEFAULT_BLOCK_TIMEOUT, DEFAULT_MAX_MEMORY_BYTES, decode_key, defaults, invalid,
 };
 use crate::error::Result;
+use crate::settings::addresses::{Announce, Withheld, parse_network};
 use crate::settings::units::{parse_duration, parse_size};
 use crate::settings::{DhtMode, Settings, StoreSettings, SwarmSettings};
 
@@ -105,7 +106,8 @@ impl Config {
             self.read::<u32>("Swarm.ConnMgr.HighWater")?.unwrap_or(defaults::MAX_CONNECTION_COUNT);
         Ok(SwarmSettings {
             listen: self.listen()?,
-            announce: self.read_list("Addresses.Announce", Multiaddr::from_str)?,
+            announce: self.announce()?,
+            refused: self.read_list("Swarm.AddrFilters", parse_network)?.into_iter().collect(),
             bootstrap: self.bootstrap()?,
             peering: self.peering()?,
             mdns: self.read("Discovery.MDNS.Enabled")?.unwrap_or(true),
@@ -115,6 +117,14 @@ impl Config {
             bitswap_server: self.read("Bitswap.ServerEnabled")?.unwrap_or(true),
             max_connection_count,
             agent_version: self.agent_version()?,
+        })
+    }
+
+    fn announce(&self) -> Result<Announce> {
+        Ok(Announce {
+            replace: self.read_list("Addresses.Announce", Multiaddr::from_str)?,
+            append: self.read_list("Addresses.AppendAnnounce", Multiaddr::from_str)?,
+            withhold: self.read_list("Addresses.NoAnnounce", Withheld::from_str)?,
         })
     }
 

@@ -116,6 +116,9 @@ fn each_wrong_value_is_an_error_that_names_its_key() {
         ("Addresses.Gateway", json!("localhost:8080")),
         ("Addresses.GatewayTLS", json!(["x"])),
         ("Addresses.Announce", json!("x")),
+        ("Addresses.AppendAnnounce", json!("x")),
+        ("Addresses.NoAnnounce", json!(["x"])),
+        ("Swarm.AddrFilters", json!(["/ip4/10.0.0.0"])),
         ("API.AllowedHosts", json!("x")),
         ("API.HTTPHeaders", json!({ "Access-Control-Allow-Origin": "x" })),
         ("API.Authorizations", json!({ "a": { "AuthSecret": "odd:x" } })),
@@ -257,7 +260,17 @@ fn keys_of_the_node_matter() {
     let id = peer.rsplit_once('/').unwrap().1;
     let read = |key, value| swarm(&with(key, value));
     assert_eq!(read("Addresses.Swarm", json!(["/ip4/127.0.0.1/tcp/7"])).listen.len(), 1);
-    assert_eq!(read("Addresses.Announce", json!(["/ip4/1.2.3.4/tcp/7"])).announce.len(), 1);
+    assert_eq!(read("Addresses.Announce", json!(["/ip4/1.2.3.4/tcp/7"])).announce.replace.len(), 1);
+    assert_eq!(read("Addresses.AppendAnnounce", json!(["/ip4/1.2.3.4/tcp/7"])).announce.append.len(), 1);
+    assert_eq!(
+        read("Addresses.NoAnnounce", json!(["/ip4/1.2.3.4/tcp/7", "/ip4/10.0.0.0/ipcidr/8"]))
+            .announce
+            .withhold
+            .len(),
+        2
+    );
+    let refused = read("Swarm.AddrFilters", json!(["/ip4/10.0.0.0/ipcidr/8"])).refused;
+    assert!(refused.contain(&"/ip4/10.9.8.7/tcp/1".parse().unwrap()));
     assert_eq!(read("Bootstrap", json!([peer])).bootstrap[0].to_string(), peer);
     assert_eq!(
         read("Peering.Peers", json!([{ "ID": id, "Addrs": ["/ip4/127.0.0.1/tcp/9"] }])).peering[0].1.len(),

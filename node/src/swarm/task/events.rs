@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::Task;
 use crate::settings::DhtMode;
-use crate::swarm::Addresses;
+use crate::swarm::Local;
 use crate::swarm::address::{self, Reach, Rule};
 use crate::swarm::behaviour::Event;
 use crate::swarm::book::MAX_ADDRS_PER_PEER;
@@ -67,7 +67,9 @@ impl<R: RecordStore + Send + 'static> Task<R> {
     /// Sets how each DHT takes part: the public one answers when the operator confirmed a public address, others when
     /// told to or when nothing is said.
     pub(super) fn set_dht_modes(&mut self, mode: DhtMode) {
-        let has_public = self.announce.iter().any(|addr| address::reach(addr) == Reach::Public);
+        // What the operator names is taken as confirmed.
+        let has_public =
+            self.announce.apply(Vec::new()).iter().any(|addr| address::reach(addr) == Reach::Public);
         for dht in self.swarm.behaviour_mut().dhts() {
             let answers = match mode {
                 DhtMode::Off | DhtMode::Client => false,
@@ -82,7 +84,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
     pub(super) fn refresh_addresses(&mut self) {
         let mut listen: Vec<_> = self.swarm.listeners().cloned().collect();
         listen.sort_unstable();
-        let external = if self.announce.is_empty() { reachable(&listen) } else { self.announce.clone() };
+        let external = self.announce.apply(reachable(&listen));
         let known: Vec<_> = self.swarm.external_addresses().cloned().collect();
         for addr in known.iter().filter(|addr| !external.contains(addr)) {
             self.swarm.remove_external_address(addr);
@@ -90,10 +92,10 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         for addr in external.iter().filter(|addr| !known.contains(addr)) {
             self.swarm.add_external_address(addr.clone());
         }
-        self.queues.addresses.send_if_modified(|addresses| {
-            let now = Addresses { listen, external };
-            let is_new = *addresses != now;
-            *addresses = now;
+        let now = Local { listen, external, protocols: self.swarm.behaviour_mut().protocols() };
+        self.queues.local.send_if_modified(|local| {
+            let is_new = *local != now;
+            *local = now;
             is_new
         });
     }

@@ -21,8 +21,9 @@ use super::dial::{self, Dials};
 use super::keeper::Keeper;
 use super::peers::Peers;
 use super::query::{Id, Queries, Query};
-use super::{Addresses, Command, Counters};
+use super::{Command, Counters, Local};
 use crate::settings::SwarmSettings;
+use crate::settings::addresses::Announce;
 use crate::{Error, Kind};
 
 /// Longest wait for listeners to name their addresses.
@@ -36,15 +37,14 @@ const MAX_DIAL_ADDRS: usize = 32;
 pub(super) struct Queues {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) queries: mpsc::Receiver<Query>,
-    pub(super) addresses: watch::Sender<Addresses>,
+    pub(super) local: watch::Sender<Local>,
 }
 
 pub(super) struct Task<R: RecordStore + Send + 'static> {
     swarm: Swarm<Behaviour<R>>,
     queues: Queues,
     stopping: CancellationToken,
-    /// Addresses that the operator wants told in place of the listening ones.
-    announce: Vec<Multiaddr>,
+    announce: Announce,
     peers: Peers,
     book: Book,
     keeper: Keeper,

@@ -1,0 +1,57 @@
+//! A transport that dials no address of some networks, whoever asks and whatever name led there.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use libp2p::Multiaddr;
+use libp2p::PeerId;
+use libp2p::core::Transport;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
+
+use crate::settings::addresses::Networks;
+
+type Inner = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// Dials through another transport, but not into [`Networks`].
+pub(super) struct Guarded {
+    inner: Inner,
+    refused: Networks,
+}
+
+impl Guarded {
+    pub(super) fn new(inner: Inner, refused: Networks) -> Self {
+        Self { inner, refused }
+    }
+}
+
+impl Transport for Guarded {
+    type Output = <Inner as Transport>::Output;
+    type Error = <Inner as Transport>::Error;
+    type ListenerUpgrade = <Inner as Transport>::ListenerUpgrade;
+    type Dial = <Inner as Transport>::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<Self::Error>> {
+        self.inner.listen_on(id, addr)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<Self::Error>> {
+        if self.refused.contain(&addr) {
+            let reason = "refused by Swarm.AddrFilters of the config";
+            return Err(TransportError::Other(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+        }
+        self.inner.dial(addr, opts)
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        Pin::new(&mut self.get_mut().inner).poll(cx)
+    }
+}
