@@ -10,7 +10,7 @@ use crate::peers::{self, Peer};
 use crate::process::Process;
 
 /// Longest wait for one answer.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(180);
 const SCRIPT: &str = include_str!("../peers/helia/peer.mjs");
 
 /// A running Helia node. Dropping it kills it.
