@@ -68,6 +68,14 @@ pub(crate) fn progress(wanted: Option<bool>, total_bytes: Option<u64>) -> Progre
     bar
 }
 
+/// A count of things on stderr, drawn on a terminal.
+pub(crate) fn counter(what: &str) -> ProgressBar {
+    let bar = progress(None, None);
+    let style = ProgressStyle::with_template(&format!("{{pos}} {what} {{per_sec}}"));
+    bar.set_style(style.expect("the template is valid"));
+    bar
+}
+
 /// Gives a bar its end.
 pub(crate) fn set_total(bar: &ProgressBar, total_bytes: u64) {
     bar.set_length(total_bytes);

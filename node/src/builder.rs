@@ -16,7 +16,7 @@ use crate::tasks::Tasks;
 use crate::{Error, Result, exchange, routing, swarm};
 
 /// Folder of the store below the repo.
-const STORE_DIR: &str = "store";
+pub const STORE_DIR: &str = "store";
 
 /// Opens a node's disk and, unless it is to stay offline, its network.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The node: owns disk, peers and time. Serves no HTTP, prints nothing, reads no environment.
 //!
-//! Read [`node`] first, then follow the rows down: `dag` and `gc`, `blocks`, `pins` and `names`, `exchange`, `routing`, then
-//! `store` and `swarm`, which do not know each other.
+//! Read [`node`] first, then follow the rows down: `dag`, `gc` and `repair`, `blocks`, `pins` and `names`, `exchange`,
+//! `routing`, then `store` and `swarm`, which do not know each other.
 
 pub mod blocks;
 pub mod builder;
@@ -13,6 +13,7 @@ pub mod gc;
 pub mod names;
 pub mod node;
 pub mod pins;
+pub mod repair;
 pub mod routing;
 pub mod settings;
 pub mod store;

@@ -14,6 +14,7 @@ use crate::dag::{self, AddEvent, AddOptions, Adder, CarImport};
 use crate::gc::GcReport;
 use crate::names::Names;
 use crate::pins::{PinKind, Pins};
+use crate::repair::{self, VerifyEvent, VerifyOptions, VerifyReport};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::tasks::{Tasks, shutdown_in_order};
@@ -144,6 +145,21 @@ impl Node {
     /// What the store says; nothing that is kept is ever removed.
     pub async fn collect(&self, on_removed: impl FnMut(Cid) + Send) -> Result<GcReport> {
         gc::collect(self.store(), on_removed).await
+    }
+
+    /// Hashes every block again; with [`VerifyOptions::heal`] fetches the damaged ones from peers.
+    ///
+    /// # Errors
+    /// What the store says; [`crate::Kind::Closed`] when nobody hears the events. A damaged block is no error.
+    ///
+    /// # Cancellation
+    /// Safe: the next one goes on from there.
+    pub async fn verify(
+        &self,
+        options: VerifyOptions,
+        events: mpsc::Sender<VerifyEvent>,
+    ) -> Result<VerifyReport> {
+        repair::verify(&self.inner.blocks, options, events).await
     }
 
     /// Tells the network, in the background, that this node has a root.

@@ -82,7 +82,10 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<refs::Local>();
     visitor.command::<refs::Refs>();
     visitor.command::<repo::Gc>();
+    visitor.command::<repo::Ls>();
+    visitor.command::<repo::Salvage>();
     visitor.command::<repo::Stat>();
+    visitor.command::<repo::Verify>();
     visitor.command::<routing::FindPeer>();
     visitor.command::<routing::FindProviders>();
     visitor.command::<routing::Get>();

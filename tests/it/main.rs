@@ -13,4 +13,5 @@ mod helia;
 mod kubo;
 mod peers;
 mod readme;
+mod repair;
 mod two_nodes;

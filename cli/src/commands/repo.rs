@@ -1,10 +1,11 @@
 //! `cairn repo`.
 
 use anyhow::{Result, bail};
-use cairn_node::settings::units::format_size;
-use cairn_rpc::commands::repo::{Gc, RepoStat, Stat};
+use cairn_node::settings::units::{format_size, parse_size};
+use cairn_rpc::commands::repo::{Gc, Ls, RepoStat, Salvage, Stat, Verify};
 
 use crate::session::Session;
+use crate::terminal;
 
 /// Measures and cleans the store.
 #[derive(Debug, clap::Subcommand)]
@@ -13,6 +14,31 @@ pub(crate) enum Repo {
     Stat(StatArgs),
     /// Remove what nothing keeps.
     Gc(GcArgs),
+    /// List every block.
+    Ls,
+    /// Hash every block again, and fetch damaged ones from peers.
+    Verify(VerifyArgs),
+    /// Make the store anew from what is whole in a damaged one; the damaged one is kept beside it.
+    Salvage,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Succeed when all damaged blocks were set aside.
+    #[arg(long)]
+    drop: bool,
+    /// Fetch damaged blocks from peers.
+    #[arg(long)]
+    heal: bool,
+    /// Longest wait for each of them, as 30s.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    heal_timeout: String,
+    /// Most bytes a second, as 50MB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_rate: Option<u64>,
+    /// Begin with the first block, even if the last verification was cut short.
+    #[arg(long)]
+    restart: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +71,9 @@ pub(super) async fn run(command: Repo, session: &Session) -> Result<()> {
             session.print(command, |out, stat| text_of_stat(out, &stat, &args)).await
         }
         Repo::Gc(args) => gc(&args, session).await,
+        Repo::Ls => session.print(Ls, |out, block| super::line!(out, "{}", block.text)).await,
+        Repo::Verify(args) => verify(args, session).await,
+        Repo::Salvage => salvage(session).await,
     }
 }
 
@@ -82,4 +111,41 @@ async fn gc(args: &GcArgs, session: &Session) -> Result<()> {
         })
         .await?;
     if failed { bail!("encountered errors during gc run") } else { Ok(()) }
+}
+
+async fn verify(args: VerifyArgs, session: &Session) -> Result<()> {
+    let command = Verify {
+        drop: args.drop,
+        heal: args.heal,
+        heal_timeout: args.heal_timeout,
+        max_bytes_per_second: args.max_rate.unwrap_or_default(),
+        restart: args.restart,
+    };
+    let bar = terminal::counter("blocks");
+    let verified = session
+        .print(command, |out, event| {
+            if event.msg.is_empty() {
+                bar.set_position(event.progress);
+                Ok(())
+            } else {
+                super::line!(out, "{}", event.msg)
+            }
+        })
+        .await;
+    bar.finish_and_clear();
+    verified
+}
+
+async fn salvage(session: &Session) -> Result<()> {
+    session
+        .print(Salvage, |out, report| {
+            for pin in &report.lost_pins {
+                let name = terminal::escape(&pin.name);
+                super::line!(out, "lost pin {} {name}: {}", pin.cid, pin.reason)?;
+            }
+            let (blocks, bytes, pins) = (report.num_objects, report.repo_size, report.num_pins);
+            super::line!(out, "salvaged {blocks} blocks ({}) and {pins} pins", format_size(bytes))?;
+            super::line!(out, "the damaged store is in {}; remove it when nothing is missed", report.damaged)
+        })
+        .await
 }

@@ -75,6 +75,11 @@ impl Database {
         Ok(database)
     }
 
+    /// Gathers the tables of a database that cannot be opened, and makes a list of them anew. Blob files are not in it.
+    pub(crate) fn repair(dir: &Path) -> Result<()> {
+        DBWithThreadMode::<SingleThreaded>::repair(&database_options(), dir).map_err(from_rocksdb)
+    }
+
     /// What is wrong with a file, if the database could only be opened without looking into it.
     pub(crate) fn damage(&self) -> Option<&Error> {
         self.damage.as_ref()

@@ -27,8 +27,7 @@ impl Store {
     pub(crate) fn stored_pins(&self) -> impl Iterator<Item = Result<StoredPin>> + Send + use<> {
         rows::paged(Arc::clone(self.shared()), cf::PINS, Vec::new()).map(|row| {
             let (key, name) = row?;
-            let (id, kind, cid) = layout::decode_pin_key(&key).ok_or_else(bad_row)?;
-            Ok(StoredPin { id, kind, cid, name: pin_name(&name)? })
+            stored_pin(&key, &name)
         })
     }
 
@@ -116,6 +115,12 @@ impl Shared {
     pub(crate) fn hold(&self, lease: LeaseNumber, ids: impl IntoIterator<Item = BlockId>) {
         self.leases.touch(lease, ids);
     }
+}
+
+/// Reads a row of `pins`.
+pub(super) fn stored_pin(key: &[u8], name: &[u8]) -> Result<StoredPin> {
+    let (id, kind, cid) = layout::decode_pin_key(key).ok_or_else(bad_row)?;
+    Ok(StoredPin { id, kind, cid, name: pin_name(name)? })
 }
 
 fn pin_name(row: &[u8]) -> Result<Option<String>> {

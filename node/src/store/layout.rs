@@ -28,6 +28,8 @@ pub(crate) mod meta {
     pub(crate) const FORMAT: &[u8] = b"format";
     pub(crate) const MARK: &[u8] = b"mark";
     pub(crate) const COUNTERS: &[u8] = b"counters";
+    /// Id up to which a verification that was cut short has come.
+    pub(crate) const VERIFIED: &[u8] = b"verified";
     /// Number of the last batch that went through the log.
     pub(crate) const COMMIT: &[u8] = b"commit";
     /// Followed by a work number: nodes whose edges go unless something else keeps them.

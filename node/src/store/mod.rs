@@ -16,10 +16,12 @@ mod links;
 mod pending;
 mod quarantine;
 mod rows;
+mod scrub;
 mod shared;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
+mod wreck;
 
 use std::future::Future;
 use std::path::Path;
@@ -48,7 +50,9 @@ pub(crate) use graph::{Attached, Chunk, GraphRequest, NewPin, ReleaseStep, Work}
 pub(crate) use kept::StoredPin;
 pub(crate) use layout::{DagNode, Edge, NO_BLOCK, has_links};
 pub(crate) use links::links_of;
+pub(crate) use scrub::Checked;
 pub(crate) use shared::{Shared, WorkGuard};
+pub(crate) use wreck::Wreck;
 
 /// Blocks that wait for the committer, in bytes: puts above it wait.
 const QUEUE_BYTES: usize = 16 << 20;

@@ -8,7 +8,7 @@ use super::layout::cf;
 use crate::error::Result;
 
 /// Rows of one page.
-const PAGE_ROWS: usize = 1024;
+pub(crate) const PAGE_ROWS: usize = 1024;
 
 /// A column family whose rows mean nothing to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +24,10 @@ pub enum Table {
 }
 
 impl Table {
-    fn family(self) -> &'static str {
+    /// Every table.
+    pub(crate) const ALL: [Self; 4] = [Self::Records, Self::Provide, Self::Names, Self::Files];
+
+    pub(crate) fn family(self) -> &'static str {
         match self {
             Self::Records => cf::RECORDS,
             Self::Provide => cf::PROVIDE,

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cairn_node::builder::STORE_DIR;
+use cairn_node::repair::salvage;
+use cairn_node::settings::StoreSettings;
 use cairn_node::{Kind, Node};
 use cairn_proto::cid::{Cid, RAW};
 use cairn_tests::{Fault, run, shim};
@@ -55,6 +58,9 @@ async fn a_flipped_bit_in_any_file_is_noticed_and_costs_no_more_than_its_file() 
                 assert_eq!(error.kind(), Kind::Corrupt, "{} byte {at} bit {bit}: {error}", name.display());
                 assert!(error.to_string().contains("repo salvage"), "{error}");
                 counts[2] += 1;
+                if counts[2] == 1 {
+                    whole.check_salvaged(&pristine, (&name, at, bit)).await;
+                }
             }
             Ok((_repo, node)) => {
                 let noticed = whole.check(&node, &format!("{} byte {at} bit {bit}", name.display())).await;
@@ -68,6 +74,9 @@ async fn a_flipped_bit_in_any_file_is_noticed_and_costs_no_more_than_its_file() 
     }
     println!("{flips} flipped bits");
 }
+
+/// File, byte and bit.
+type Flip<'a> = (&'a Path, usize, u8);
 
 /// The files of a repo.
 struct Image {
@@ -103,9 +112,15 @@ impl Image {
         (name.clone(), random.random_range(0..bytes.len()))
     }
 
-    async fn open_flipped(&self, flip: Option<(&Path, usize, u8)>) -> cairn_node::Result<(TempDir, Node)> {
+    async fn open_flipped(&self, flip: Option<Flip<'_>>) -> cairn_node::Result<(TempDir, Node)> {
+        let folder = self.flipped(flip);
+        let node = open(folder.path()).await?;
+        Ok((folder, node))
+    }
+
+    fn flipped(&self, flip: Option<Flip<'_>>) -> TempDir {
         let folder = cairn_tests::fast_folder();
-        let repo = folder.path().join("flipped");
+        let repo = folder.path();
         for (name, bytes) in &self.files {
             let path = repo.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -118,7 +133,7 @@ impl Image {
                 _ => std::fs::write(path, bytes).unwrap(),
             }
         }
-        Ok((folder, open(&repo).await?))
+        folder
     }
 }
 
@@ -173,6 +188,28 @@ impl Contents {
             }
         }
         noticed || damaged
+    }
+}
+
+impl Contents {
+    /// A salvage of a store that is refused brings back every pin that it does not name as lost.
+    async fn check_salvaged(&self, pristine: &Image, flip: Flip<'_>) {
+        let folder = pristine.flipped(Some(flip));
+        let store = folder.path().join(STORE_DIR);
+        let report = salvage(&store, &StoreSettings::default()).await.unwrap();
+        let node = open(folder.path()).await.unwrap();
+        let audit = node.store().audit().await.unwrap();
+        assert_eq!(audit.problems, Vec::<String>::new(), "{flip:?}");
+        let lost = report.lost_pins.iter().map(|pin| pin.cid);
+        let mut found: Vec<_> = pins(&node).unwrap().into_iter().chain(lost).collect();
+        found.sort();
+        found.dedup();
+        if flip.0.extension().is_none_or(|extension| extension != "log") {
+            let mut expected = self.pins.clone();
+            expected.sort();
+            assert_eq!(found, expected, "{flip:?}");
+        }
+        node.shutdown().await.unwrap();
     }
 }
 
