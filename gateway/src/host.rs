@@ -324,6 +324,10 @@ mod tests {
         ] {
             assert!(is_loopback(authority), "{authority}");
         }
+        for authority in ["", "localhost:1", "x.ipfs.localhost", "192.0.2.1:80", "[2001:db8::1]", "router"] {
+            assert_eq!(domain(authority), None, "{authority}");
+        }
+        assert_eq!(domain("a.example.com.:80"), Some("a.example.com"));
         for authority in
             ["", "example.com", "localhost.example.com", "10.0.0.1", "[fe80::1]:1", "notlocalhost"]
         {

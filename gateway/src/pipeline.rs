@@ -15,7 +15,7 @@ use cairn_proto::content::{Content, ContentError, NameRecord, PortStream, Sessio
 use cairn_proto::ipns::Name;
 use cairn_proto::path::{ContentPath, Root};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -60,6 +60,9 @@ impl Gateway {
 
     async fn answer(&self, parts: Parts, caller: &Caller) -> Result<Response, Refusal> {
         self.0.admit(caller.client)?;
+        if let Some(location) = self.0.with_tls(&parts, caller) {
+            return respond::moved(&location);
+        }
         let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned() else {
             return Err(Refusal::new(Failure::Overloaded, "too many requests at the same time"));
         };
@@ -88,6 +91,27 @@ impl Shared {
         let peer = parts.extensions.get::<Client>().map(|client| client.0);
         let encrypted = parts.extensions.get::<Encrypted>().is_some();
         Caller::of(peer, encrypted, &parts.uri, &parts.headers, &self.settings.trusted_proxies)
+    }
+
+    /// Where a request is to be sent again, with TLS.
+    fn with_tls(&self, parts: &Parts, caller: &Caller) -> Option<String> {
+        let domain = host::domain(&caller.authority).filter(|_| caller.scheme == "http")?;
+        let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
+        let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        (self.settings.redirect_to_https && is_read).then(|| format!("https://{domain}{path}"))
+    }
+
+    /// Headers that depend on who asks and how, whatever the answer is.
+    fn finish(&self, caller: Option<&Caller>, response: &mut HeaderMap) {
+        headers::allow_every_origin(response);
+        let authority = caller.map_or("", |caller| &caller.authority);
+        if let (Some(age), Some(Caller { scheme: "https", .. }), Some(_)) =
+            (self.settings.hsts, caller, host::domain(authority))
+        {
+            let value = headers::ascii(format!("max-age={}", age.as_secs()));
+            response.insert(header::STRICT_TRANSPORT_SECURITY, value);
+        }
+        headers::replace(response, &host::policy(authority, &self.settings.hosts).headers);
     }
 
     /// Counts a request of a client.
@@ -136,9 +160,7 @@ async fn handle(State(gateway): State<Gateway>, request: Request) -> Response {
         Err(refusal) => Err(refusal.clone()),
     };
     let mut response = answer.unwrap_or_else(|refusal| respond::refusal(&refusal, wants_html));
-    headers::allow_every_origin(response.headers_mut());
-    let authority = caller.as_ref().map_or("", |caller| &caller.authority);
-    headers::replace(response.headers_mut(), &host::policy(authority, &gateway.0.settings.hosts).headers);
+    gateway.0.finish(caller.as_ref().ok(), response.headers_mut());
     let elapsed_ms = started.elapsed().as_millis();
     tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), elapsed_ms, "request");
     response

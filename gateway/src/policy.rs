@@ -64,7 +64,7 @@ impl HostPattern {
     }
 
     /// Whether a lower-case `authority` is one of them. `name` is the authority without its port.
-    fn matches(&self, authority: &str, name: &str) -> bool {
+    pub(crate) fn matches(&self, authority: &str, name: &str) -> bool {
         [authority, name].iter().any(|text| matches(self.0.as_bytes(), text.as_bytes()))
     }
 }

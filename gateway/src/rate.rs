@@ -23,31 +23,23 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// The buckets of all clients.
+/// How fast buckets fill, and how large they are. A bucket is when it will be full, in nanoseconds since `start`.
 #[derive(Debug)]
-pub(crate) struct Buckets {
+pub(crate) struct Pace {
     start: Instant,
     /// Time in which one token comes.
     interval: Duration,
     /// Time in which an empty bucket fills.
     capacity: Duration,
-    /// When each bucket will be full, in nanoseconds since `start`.
-    clients: Moka<IpAddr, Arc<AtomicU64>>,
 }
 
-impl Buckets {
-    pub(crate) fn new(rate: Rate) -> Self {
-        let interval = Duration::from_secs(1) / rate.per_second.max(1);
-        let capacity = interval * rate.burst.max(1);
-        // A full bucket is as good as none.
-        let clients =
-            Moka::builder().max_capacity(MAX_CLIENTS).time_to_idle(capacity.max(Duration::from_secs(1)));
-        Self { start: Instant::now(), interval, capacity, clients: clients.build() }
+impl Pace {
+    pub(crate) fn new(interval: Duration, burst: u32) -> Self {
+        Self { start: Instant::now(), interval, capacity: interval * burst.max(1) }
     }
 
     /// Takes a token, or says how long to wait for the next.
-    pub(crate) fn take(&self, client: IpAddr) -> Result<(), Duration> {
-        let bucket = self.clients.get_with(network(client), Arc::default);
+    pub(crate) fn take(&self, bucket: &AtomicU64) -> Result<(), Duration> {
         let now = nanos(self.start.elapsed());
         let (interval, capacity) = (nanos(self.interval), nanos(self.capacity));
         let after = |full_at: u64| full_at.max(now).saturating_add(interval);
@@ -56,6 +48,27 @@ impl Buckets {
             (full_at - now <= capacity).then_some(full_at)
         });
         taken.map(drop).map_err(|full_at| Duration::from_nanos(after(full_at) - now - capacity))
+    }
+}
+
+/// The buckets of all clients.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    pace: Pace,
+    clients: Moka<IpAddr, Arc<AtomicU64>>,
+}
+
+impl Buckets {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let pace = Pace::new(Duration::from_secs(1) / rate.per_second.max(1), rate.burst);
+        // A full bucket is as good as none.
+        let idle = pace.capacity.max(Duration::from_secs(1));
+        Self { pace, clients: Moka::builder().max_capacity(MAX_CLIENTS).time_to_idle(idle).build() }
+    }
+
+    /// Takes a token of a client, or says how long to wait for the next.
+    pub(crate) fn take(&self, client: IpAddr) -> Result<(), Duration> {
+        self.pace.take(&self.clients.get_with(network(client), Arc::default))
     }
 }
 

@@ -14,6 +14,10 @@ pub struct Settings {
     pub hosts: Hosts,
     /// Networks of the proxies whose `X-Forwarded-For`, `-Host` and `-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Send browsers that come without TLS to the same URL with it. Hosts without a domain name are left alone.
+    pub redirect_to_https: bool,
+    /// How long browsers shall come with TLS only, once they did: HSTS. `None` to let them be.
+    pub hsts: Option<Duration>,
     /// Longest wait for the first byte of a response; then 504.
     ///
     /// Source: boxo `gateway.DefaultRetrievalTimeout` (30 s).
@@ -50,6 +54,8 @@ impl Default for Settings {
         Self {
             hosts: Hosts::default(),
             trusted_proxies: Vec::new(),
+            redirect_to_https: false,
+            hsts: None,
             first_byte_timeout: Duration::from_secs(30),
             chunk_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(3600),

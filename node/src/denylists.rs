@@ -49,6 +49,18 @@ struct File {
 struct Stamp {
     modified: Option<SystemTime>,
     len_bytes: u64,
+    /// Number of the file in its file system: two that were written together may be alike otherwise.
+    number: u64,
+}
+
+impl Stamp {
+    fn of(file: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(file);
+        #[cfg(not(unix))]
+        let number = 0;
+        Self { modified: file.modified().ok(), len_bytes: file.len(), number }
+    }
 }
 
 impl Denylists {
@@ -162,9 +174,7 @@ fn find(folders: &[PathBuf]) -> Result<Vec<(PathBuf, Stamp)>> {
                 continue;
             }
             match fs::metadata(&path) {
-                Ok(file) if file.is_file() => {
-                    of_folder.push((path, Stamp { modified: file.modified().ok(), len_bytes: file.len() }));
-                }
+                Ok(file) if file.is_file() => of_folder.push((path, Stamp::of(&file))),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(unreadable(&path, error)),

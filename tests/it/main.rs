@@ -1,5 +1,6 @@
 //! Scenarios that cross crates, in one binary: it links once, and its tests share two cores.
 
+mod acme;
 mod arrows;
 mod bad_input;
 mod browser;

@@ -13,6 +13,8 @@ pub enum Peer {
     Helia,
     /// The folder with the compiled suite of gateway-conformance and its fixtures. `CAIRN_CONFORMANCE` overrides the path.
     Conformance,
+    /// The folder with `pebble` and `pebble-challtestsrv`. `CAIRN_PEBBLE` overrides the path.
+    Pebble,
     /// A browser without a screen. `CAIRN_CHROMIUM` overrides the path.
     Chromium,
 }
@@ -25,6 +27,7 @@ pub fn find(peer: Peer) -> Option<PathBuf> {
         Peer::Kubo => ("CAIRN_KUBO", vec![cache().join("peers/kubo/ipfs")]),
         Peer::Helia => ("CAIRN_HELIA", vec![cache().join("peers/helia")]),
         Peer::Conformance => ("CAIRN_CONFORMANCE", vec![cache().join("peers/gateway-conformance")]),
+        Peer::Pebble => ("CAIRN_PEBBLE", vec![cache().join("peers/pebble")]),
         Peer::Chromium => ("CAIRN_CHROMIUM", on_path(&["chromium", "chromium-browser", "google-chrome"])),
     };
     let candidates = env::var_os(variable).map_or(candidates, |path| vec![path.into()]);

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use cairn_gateway::tls::{AcmeSettings, Tls, TlsSettings};
 use cairn_gateway::{
-    Fetch, Gateway, HostPattern, Hosts, Policy, Rate, ServerSettings, Settings, serve_http, serve_https, tls,
+    Fetch, Gateway, HostPattern, Hosts, Policy, Rate, ServerSettings, Settings, serve_http, serve_https,
 };
 use cairn_node::Node;
 use cairn_node::settings::config::Config;
@@ -98,26 +99,28 @@ impl Servers {
         }
         let settings = config.gateway()?;
         let gateway = Gateway::new(node.content(), gateway_settings(&settings)?).router();
+        let tls = match bound.gateway_tls.is_empty() {
+            false => Some(Tls::open(tls_settings(&settings, folder))?),
+            true => None,
+        };
+        let plain = tls.as_ref().map_or_else(|| gateway.clone(), |tls| tls.answering(gateway.clone()));
         for listener in bound.gateway {
-            let serving = serve_http(listener, gateway.clone(), ServerSettings::default(), shutdown.clone());
+            let serving = serve_http(listener, plain.clone(), ServerSettings::default(), shutdown.clone());
             servers.tasks.spawn(serving);
         }
-        if !bound.gateway_tls.is_empty() {
-            let tls = match &settings.certificate {
-                Some((certificate, key)) => tls::load_pem(certificate, key)?,
-                None => {
-                    let local = tls::local_ca(&folder)?;
-                    servers.ca = Some(local.ca_path);
-                    local.config
-                }
-            };
-            for listener in bound.gateway_tls {
-                let settings = ServerSettings::default();
-                let serving =
-                    serve_https(listener, gateway.clone(), settings, Arc::clone(&tls), shutdown.clone());
-                servers.tasks.spawn(serving);
-            }
+        let Some(tls) = tls else { return Ok(servers) };
+        servers.ca = Some(tls.ca_path().to_owned());
+        for listener in bound.gateway_tls {
+            let settings = ServerSettings::default();
+            let serving = serve_https(listener, gateway.clone(), settings, tls.clone(), shutdown.clone());
+            servers.tasks.spawn(serving);
         }
+        let renewing = tls.run(shutdown.clone());
+        servers.tasks.spawn(async {
+            if let Err(error) = renewing.await {
+                tracing::error!(%error, "certificates are not renewed");
+            }
+        });
         Ok(servers)
     }
 
@@ -157,12 +160,26 @@ impl Servers {
     }
 }
 
+fn tls_settings(settings: &GatewaySettings, folder: PathBuf) -> TlsSettings {
+    let acme = settings.acme.as_ref().map(|acme| AcmeSettings {
+        directory: acme.directory.clone().unwrap_or_else(|| AcmeSettings::LETS_ENCRYPT.to_owned()),
+        contact: acme.email.clone(),
+        domains: acme.domains.clone(),
+        on_demand: acme.on_demand.iter().map(|name| HostPattern::new(name)).collect(),
+        on_demand_per_hour: acme.on_demand_per_hour.unwrap_or(AcmeSettings::ON_DEMAND_PER_HOUR),
+        root: acme.root.clone(),
+    });
+    TlsSettings { folder, files: settings.certificate.clone(), acme }
+}
+
 fn gateway_settings(settings: &GatewaySettings) -> Result<Settings> {
     let default = Settings::default();
     let named = settings.hosts.iter().map(|(name, host)| Ok((HostPattern::new(name), policy(host)?)));
     Ok(Settings {
         hosts: Hosts { named: named.collect::<Result<_>>()?, others: policy(&settings.others)? },
         trusted_proxies: settings.trusted_proxies.clone(),
+        redirect_to_https: settings.redirect_to_https,
+        hsts: settings.hsts,
         first_byte_timeout: settings.retrieval_timeout.unwrap_or(default.first_byte_timeout),
         chunk_timeout: settings.retrieval_timeout.unwrap_or(default.chunk_timeout),
         request_timeout: settings.max_request_duration.unwrap_or(default.request_timeout),

@@ -20,16 +20,18 @@ use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::settings::ServerSettings;
+use crate::tls::{CHALLENGE_PROTOCOL, Tls};
 use stream::Patient;
 use tunnel::Tunnel;
 
@@ -71,21 +73,21 @@ pub async fn serve_http(
     Server::new(router, settings, None, shutdown).run(listener).await;
 }
 
-/// Serves HTTP/2 and HTTP/1.1 over TLS, otherwise as [`serve_http`]. `tls` comes from [`tls`](crate::tls).
+/// Serves HTTP/2 and HTTP/1.1 over TLS, otherwise as [`serve_http`]. [`Tls::run`] must run beside it.
 pub async fn serve_https(
     listener: TcpListener,
     router: Router,
     settings: ServerSettings,
-    tls: Arc<ServerConfig>,
+    tls: Tls,
     shutdown: CancellationToken,
 ) {
-    Server::new(router, settings, Some(TlsAcceptor::from(tls)), shutdown).run(listener).await;
+    Server::new(router, settings, Some(tls), shutdown).run(listener).await;
 }
 
 struct Server {
     router: Router,
     settings: ServerSettings,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     /// No more requests.
     shutdown: CancellationToken,
     /// No more patience with those that run.
@@ -96,7 +98,7 @@ impl Server {
     fn new(
         router: Router,
         settings: ServerSettings,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Tls>,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self { router, settings, tls, shutdown, cut: CancellationToken::new() })
@@ -134,15 +136,16 @@ impl Server {
         let client = Client(stream.peer_addr()?.ip());
         let stream = Patient::new(stream, self.settings.write_timeout);
         let Some(tls) = &self.tls else { return self.http1(stream, client).await };
-        let handshake = tokio::time::timeout(self.settings.header_timeout, tls.accept(stream));
-        let stream = tokio::select! {
+        let handshake = tokio::time::timeout(self.settings.header_timeout, accept_tls(tls, stream));
+        let mut stream = tokio::select! {
             done = handshake => done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
             () = self.shutdown.cancelled() => return Ok(()),
         };
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.http2(stream, client).await
-        } else {
-            self.http1(stream, client).await
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => self.http2(stream, client).await,
+            // The certificate was all that it wanted.
+            Some(CHALLENGE_PROTOCOL) => stream.shutdown().await,
+            _ => self.http1(stream, client).await,
         }
     }
 
@@ -253,6 +256,16 @@ where
     fn take_no_more(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
+}
+
+/// The handshake, which may wait for a certificate.
+async fn accept_tls<S>(tls: &Tls, stream: S) -> io::Result<TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let config = tls.config(&start.client_hello()).await;
+    start.into_stream(config).await
 }
 
 /// The next connection. A failure concerns that connection, or passes.

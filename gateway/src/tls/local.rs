@@ -2,8 +2,6 @@
 //!
 //! Whoever trusts it trusts nothing else by that: its names are constrained, and so is what a thief of its key can do.
 
-use std::fs;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,13 +11,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
 };
-use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use super::{TlsError, config, read, read_pem, validity};
+use super::store::{self, PUBLIC, SECRET, read, replace};
+use super::{TlsError, crypto, read_pem, validity};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A CA is made for years: people install it by hand.
@@ -41,25 +38,30 @@ const LEAF_FILE: &str = "localhost.pem";
 /// What the leaf is for, and what the CA may vouch for.
 const NAMES: [&str; 5] = ["localhost", "*.ipfs.localhost", "*.ipns.localhost", "127.0.0.1", "::1"];
 
-/// A local CA and the configuration that serves with it.
-#[derive(Debug)]
-pub struct LocalCa {
+/// A local CA, which always has a leaf that is valid.
+pub(super) struct LocalCa {
     /// The certificate of the CA, PEM, which clients are told to trust.
-    pub ca_path: PathBuf,
-    /// For [`serve_https`](crate::serve_https). Its certificate renews itself.
-    pub config: Arc<ServerConfig>,
+    pub(super) ca_path: PathBuf,
+    renewing: Renewing,
 }
 
-/// Opens the CA in `dir`, or makes one there. Certificate and CA stay the same over restarts until they near their end.
-///
-/// # Errors
-/// [`TlsError`], also when only one half of the CA is there: a new one would lose the trust in the old one unasked.
-pub fn local_ca(dir: &Path) -> Result<LocalCa, TlsError> {
-    let now = SystemTime::now();
-    let authority = Authority::open(dir, now)?;
-    let current = authority.leaf(now)?;
-    let config = config(Arc::new(Renewing { authority, current: RwLock::new(current) }))?;
-    Ok(LocalCa { ca_path: dir.join(CA_FILE), config })
+impl LocalCa {
+    /// Opens the CA in `dir`, or makes one there. Certificate and CA stay the same over restarts until they near their end.
+    ///
+    /// # Errors
+    /// [`TlsError`], also when only one half of the CA is there: a new one would lose the trust in the old one unasked.
+    pub(super) fn open(dir: &Path) -> Result<Self, TlsError> {
+        let now = SystemTime::now();
+        let authority = Authority::open(dir, now)?;
+        let current = authority.leaf(now)?;
+        let renewing = Renewing { authority, current: RwLock::new(current) };
+        Ok(Self { ca_path: dir.join(CA_FILE), renewing })
+    }
+
+    /// The certificate for `localhost` and what is below it.
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        self.renewing.key_at(SystemTime::now())
+    }
 }
 
 /// The CA: it can issue leaves.
@@ -103,11 +105,10 @@ impl Authority {
     }
 
     fn make(dir: &Path, now: SystemTime) -> Result<Self, TlsError> {
-        let write = |source| TlsError::Write { path: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(write)?;
-        let key = KeyPair::generate().map_err(crypto)?;
+        store::make_folder(dir)?;
+        let key = KeyPair::generate().map_err(|error| crypto(&error))?;
         let params = ca_params(&key, now);
-        let certificate = params.self_signed(&key).map_err(crypto)?;
+        let certificate = params.self_signed(&key).map_err(|error| crypto(&error))?;
         // The certificate last: it is what tells a complete CA from one whose making was interrupted.
         replace(&dir.join(CA_KEY_FILE), key.serialize_pem().as_bytes(), SECRET)?;
         replace(&dir.join(CA_FILE), certificate.pem().as_bytes(), PUBLIC)?;
@@ -138,16 +139,12 @@ impl Authority {
 
     fn issue(&self, now: SystemTime) -> Result<Leaf, TlsError> {
         let path = self.dir.join(LEAF_FILE);
-        let key = KeyPair::generate().map_err(crypto)?;
-        let certificate = leaf_params(now)?.signed_by(&key, &self.issuer).map_err(crypto)?;
+        let key = KeyPair::generate().map_err(|error| crypto(&error))?;
+        let certificate = leaf_params(now)?.signed_by(&key, &self.issuer).map_err(|error| crypto(&error))?;
         replace(&path, format!("{}{}", key.serialize_pem(), certificate.pem()).as_bytes(), SECRET)?;
         let key = read_pem(&path, &path, now)?;
         Ok(Leaf { key: Arc::new(key), renew_at: now + LEAF_LIFETIME - RENEW_BEFORE })
     }
-}
-
-fn crypto(error: rcgen::Error) -> TlsError {
-    TlsError::Crypto(error.to_string())
 }
 
 fn ca_params(key: &KeyPair, now: SystemTime) -> CertificateParams {
@@ -172,7 +169,7 @@ fn ca_params(key: &KeyPair, now: SystemTime) -> CertificateParams {
 }
 
 fn leaf_params(now: SystemTime) -> Result<CertificateParams, TlsError> {
-    let mut params = CertificateParams::new(NAMES.map(str::to_owned)).map_err(crypto)?;
+    let mut params = CertificateParams::new(NAMES.map(str::to_owned)).map_err(|error| crypto(&error))?;
     params.distinguished_name = distinguished_name("localhost");
     params.not_before = OffsetDateTime::from(now - CLOCK_SKEW);
     params.not_after = OffsetDateTime::from(now + LEAF_LIFETIME);
@@ -190,43 +187,10 @@ fn distinguished_name(common_name: &str) -> DistinguishedName {
     name
 }
 
-/// Who may read a file.
-const SECRET: u32 = 0o600;
-const PUBLIC: u32 = 0o644;
-
-/// Replaces a file by one that is durable, in one step.
-fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), TlsError> {
-    let failed = |source| TlsError::Write { path: path.to_owned(), source };
-    let new = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    // A file left by an interrupted run may have other permissions.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let mut file = options.open(&new).map_err(failed)?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&new, path).map_err(failed)?;
-    // A rename alone may not survive a crash.
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
-}
-
 /// Serves the current leaf, and a new one once that is due.
 struct Renewing {
     authority: Authority,
     current: RwLock<Leaf>,
-}
-
-impl std::fmt::Debug for Renewing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Renewing").field("dir", &self.authority.dir).finish_non_exhaustive()
-    }
 }
 
 impl Renewing {
@@ -252,14 +216,10 @@ impl Renewing {
     }
 }
 
-impl ResolvesServerCert for Renewing {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.key_at(SystemTime::now()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn leaf_der(leaf: &Leaf) -> Vec<u8> {

@@ -1,24 +1,43 @@
-//! Certificates: from files of the operator, or from a local CA that is made at first start.
+//! Certificates: from a certificate authority, from files of the operator, or from a local CA that is made at first start.
 //!
-//! Both give a [`ServerConfig`] that offers HTTP/2 and HTTP/1.1, for [`serve_https`](crate::serve_https).
+//! [`Tls`] chooses among them for each handshake. Read it first, then [`acme`].
 
+mod acme;
+mod files;
 mod local;
+mod store;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse as _;
+
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::ResolvesServerCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
-pub use local::{LocalCa, local_ca};
+use acme::Acme;
+use files::Files;
+use local::LocalCa;
+use store::read;
+
+pub use acme::AcmeSettings;
+
+/// The protocol that a certificate authority offers to see a proof. Source: RFC 8737 §6.2.
+pub(crate) const CHALLENGE_PROTOCOL: &[u8] = b"acme-tls/1";
+/// Where it looks for one over HTTP. Source: RFC 8555 §8.3.
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 
 /// Why there is no certificate to serve with. Every message names the file.
 #[derive(Debug, thiserror::Error)]
@@ -65,33 +84,167 @@ pub enum TlsError {
         /// End of its validity.
         to: OffsetDateTime,
     },
+    /// A name that no certificate can be had for.
+    #[error("no certificate for {name:?}: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The cryptographic library failed.
     #[error("cannot make a certificate: {0}")]
     Crypto(String),
 }
 
-/// The configuration of a certificate chain and its key, both PEM. They may be the same file.
-///
-/// # Errors
-/// [`TlsError`], also for a certificate that is expired or not valid yet.
-pub fn load_pem(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let key = read_pem(certificates, key, SystemTime::now())?;
-    config(Arc::new(SingleCertAndKey::from(key)))
+/// Where certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Folder of the local CA and of what comes from another.
+    pub folder: PathBuf,
+    /// A certificate chain and its key, both PEM; they may be the same file.
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// Certificates from a certificate authority.
+    pub acme: Option<AcmeSettings>,
+}
+
+/// The certificates of a server: for each name the one from an authority, else that of the operator's files, else, and for
+/// `localhost` always, that of the local CA. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls {
+    sources: Arc<Sources>,
+    config: Arc<ServerConfig>,
+}
+
+struct Sources {
+    local: LocalCa,
+    files: Option<Files>,
+    acme: Option<Acme>,
+}
+
+impl Tls {
+    /// Reads what there is and makes the local CA if there is none.
+    ///
+    /// # Errors
+    /// [`TlsError`], also for a certificate that is expired or not valid yet.
+    pub fn open(settings: TlsSettings) -> Result<Self, TlsError> {
+        let sources = Arc::new(Sources {
+            local: LocalCa::open(&settings.folder)?,
+            files: settings.files.map(|(certificates, key)| Files::open(&certificates, &key)).transpose()?,
+            acme: settings.acme.map(|acme| Acme::open(acme, &settings.folder)).transpose()?,
+        });
+        let config = config(&sources)?;
+        Ok(Self { sources, config })
+    }
+
+    /// The certificate of the local CA, PEM, which clients are told to trust.
+    pub fn ca_path(&self) -> &Path {
+        &self.sources.local.ca_path
+    }
+
+    /// Follows changes of files and gets and renews certificates, until `stopping`.
+    ///
+    /// # Errors
+    /// A file that is needed to talk to the authority.
+    pub async fn run(self, stopping: CancellationToken) -> Result<(), TlsError> {
+        let files = async {
+            match &self.sources.files {
+                Some(files) => files.watch(&stopping).await,
+                None => stopping.cancelled().await,
+            }
+        };
+        let acme = async {
+            match &self.sources.acme {
+                Some(acme) => acme.run(&stopping).await,
+                None => Ok(()),
+            }
+        };
+        tokio::join!(files, acme).1
+    }
+
+    /// A router that also answers the questions of a certificate authority, for a server without TLS on port 80.
+    pub fn answering(&self, router: Router) -> Router {
+        let Some(acme) = self.sources.acme.clone() else { return router };
+        let answer = async move |acme: State<Acme>, request: Request, next: Next| {
+            let token = request.uri().path().strip_prefix(CHALLENGE_PATH);
+            match token.and_then(|token| acme.answer(token)) {
+                Some(content) => content.into_response(),
+                None => next.run(request).await,
+            }
+        };
+        router.layer(middleware::from_fn_with_state(acme, answer))
+    }
+
+    /// The configuration for a handshake, once there is a certificate for its name if there can be one.
+    pub(crate) async fn config(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        // The authority itself must not wait for what it is about to give.
+        if let (Some(acme), Some(name), false) =
+            (&self.sources.acme, hello.server_name(), is_challenge(hello))
+        {
+            acme.prepare(name).await;
+        }
+        Arc::clone(&self.config)
+    }
+}
+
+/// Source: RFC 8737 §3: that protocol alone is offered.
+fn is_challenge(hello: &ClientHello<'_>) -> bool {
+    let mut protocols = hello.alpn().into_iter().flatten();
+    protocols.next() == Some(CHALLENGE_PROTOCOL) && protocols.next().is_none()
+}
+
+impl Sources {
+    fn choose(&self, name: Option<&str>, is_challenge: bool) -> Option<Arc<CertifiedKey>> {
+        let name = name.unwrap_or_default().to_ascii_lowercase();
+        if is_challenge {
+            return self.acme.as_ref()?.challenge(&name);
+        }
+        if name == "localhost" || name.ends_with(".localhost") {
+            return Some(self.local.key());
+        }
+        let from_authority = self.acme.as_ref().and_then(|acme| acme.certificate(&name));
+        let from_files = || self.files.as_ref().map(Files::key);
+        Some(from_authority.or_else(from_files).unwrap_or_else(|| self.local.key()))
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("ca_path", &self.ca_path()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Sources {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name(), is_challenge(&hello))
+    }
 }
 
 fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
 
-fn config(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, TlsError> {
-    let crypto = |error: rustls::Error| TlsError::Crypto(error.to_string());
+fn crypto(error: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Crypto(error.to_string())
+}
+
+fn config(sources: &Arc<Sources>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
-        .map_err(crypto)?
+        .map_err(|error| crypto(&error))?
         .with_no_client_auth()
-        .with_cert_resolver(resolver);
+        .with_cert_resolver(Arc::<Sources>::clone(sources));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(crypto)?;
+    if sources.acme.is_some() {
+        config.alpn_protocols.push(CHALLENGE_PROTOCOL.to_vec());
+    }
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| crypto(&error))?;
     Ok(Arc::new(config))
 }
 
@@ -119,10 +272,6 @@ fn read_pem(certificates: &Path, key: &Path, now: SystemTime) -> Result<Certifie
         }
         error => content(key, error.to_string()),
     })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 /// When a certificate is valid.

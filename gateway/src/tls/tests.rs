@@ -24,15 +24,50 @@ fn valid_for(days: u64) -> CertificateParams {
 }
 
 fn message(certificates: &Path, key: &Path) -> String {
-    load_pem(certificates, key).unwrap_err().to_string()
+    Files::open(certificates, key).err().unwrap().to_string()
+}
+
+fn open(folder: &Path, files: (PathBuf, PathBuf)) -> Tls {
+    Tls::open(TlsSettings { folder: folder.to_owned(), files: Some(files), acme: None }).unwrap()
 }
 
 #[test]
-fn a_certificate_and_its_key_are_loaded_and_offer_http_2_first() {
+fn http_2_is_offered_first_and_a_protocol_of_authorities_only_where_one_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = open(dir.path(), files(dir.path(), "a", &valid_for(10)));
+    assert_eq!(tls.config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+}
+
+#[test]
+fn names_of_this_computer_get_the_local_certificate_and_all_others_that_of_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = open(dir.path(), files(dir.path(), "a", &valid_for(10)));
+    let of = |name| tls.sources.choose(name, false).unwrap().cert[0].clone();
+    let (local, own) =
+        (tls.sources.local.key().cert[0].clone(), tls.sources.files.as_ref().unwrap().key().cert[0].clone());
+    assert_eq!(of(Some("localhost")), local);
+    assert_eq!(of(Some("x.ipfs.LOCALHOST")), local);
+    assert_eq!((of(Some("example.com")), of(None)), (own.clone(), own));
+    assert!(tls.sources.choose(Some("example.com"), true).is_none());
+}
+
+#[test]
+fn a_new_certificate_is_used_once_its_key_is_there_too() {
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = files(dir.path(), "a", &valid_for(10));
-    let config = load_pem(&certificate, &key).unwrap();
-    assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    let open = Files::open(&certificate, &key).unwrap();
+    let first = open.key();
+    let (new_certificate, new_key) = files(dir.path(), "b", &valid_for(20));
+    fs::rename(&new_certificate, &certificate).unwrap();
+    open.refresh();
+    assert_eq!(open.key().cert, first.cert, "half of a change is none");
+    fs::rename(&new_key, &key).unwrap();
+    open.refresh();
+    assert_ne!(open.key().cert, first.cert);
+    fs::remove_file(&key).unwrap();
+    let second = open.key();
+    open.refresh();
+    assert_eq!(open.key().cert, second.cert);
 }
 
 #[test]

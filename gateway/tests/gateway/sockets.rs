@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_gateway::{Gateway, ServerSettings, Settings, serve_http, serve_https, tls};
+use cairn_gateway::tls::{Tls, TlsSettings};
+use cairn_gateway::{Gateway, ServerSettings, Settings, serve_http, serve_https};
 use cairn_proto::content::ContentErrorKind;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt as _, Empty};
@@ -33,7 +34,7 @@ struct Running {
     address: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
-    ca: Option<(tempfile::TempDir, tls::LocalCa)>,
+    ca: Option<(tempfile::TempDir, Tls)>,
 }
 
 impl Running {
@@ -46,15 +47,15 @@ impl Running {
 
     async fn https(gateway: Gateway) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ca = tls::local_ca(dir.path()).unwrap();
+        let settings = TlsSettings { folder: dir.path().to_owned(), files: None, acme: None };
+        let ca = Tls::open(settings).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let config = Arc::clone(&ca.config);
         let task = tokio::spawn(serve_https(
             listener,
             gateway.router(),
             ServerSettings::default(),
-            config,
+            ca.clone(),
             shutdown.clone(),
         ));
         Self { address, shutdown, task, ca: Some((dir, ca)) }
@@ -79,7 +80,7 @@ impl Running {
     async fn tls(&self, name: &str, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let (_, ca) = self.ca.as_ref().unwrap();
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&ca.ca_path).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_file(ca.ca_path()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -239,7 +240,7 @@ async fn curl_trusts_the_local_ca_and_nothing_else_makes_it() {
     let store = Store::default();
     let site = store.directory(&[("a.txt", store.raw("hello"))]);
     let server = Running::https(store.gateway()).await;
-    let ca_path = server.ca.as_ref().unwrap().1.ca_path.clone();
+    let ca_path = server.ca.as_ref().unwrap().1.ca_path().to_owned();
     let url = format!("https://localhost:{}/ipfs/{site}/a.txt", server.address.port());
     let resolve = format!("{site}.ipfs.localhost:{}:127.0.0.1", server.address.port());
     let curl = async |arguments: Vec<String>| {

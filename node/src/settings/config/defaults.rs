@@ -29,6 +29,9 @@ pub const DEFAULT_BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Folder of denylists when `Denylists.Folders` is missing. Source: the compact denylist format, file locations.
 pub(super) const DENYLISTS: &str = "/etc/ipfs/denylists";
 
+/// How long browsers shall come with TLS only when `Gateway.TLS.HSTS` is missing: a year, as browsers' lists want it.
+pub(super) const HSTS: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Connections above which new inbound ones are refused when `Swarm.ConnMgr.HighWater` is missing.
 ///
 /// Source: Kubo `config/init.go` (`DefaultConnMgrHighWater`).

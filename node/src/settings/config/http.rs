@@ -52,6 +52,12 @@ pub struct GatewaySettings {
     pub listen_tls: Vec<Multiaddr>,
     /// Certificate chain and key as PEM files; `None` for a certificate of the local CA.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Certificates from a certificate authority.
+    pub acme: Option<AcmeSettings>,
+    /// Send browsers that come without TLS to the same URL with it.
+    pub redirect_to_https: bool,
+    /// How long browsers shall come with TLS only.
+    pub hsts: Option<Duration>,
     /// What each host is for; the first whose name matches counts.
     pub hosts: Vec<(String, HostSettings)>,
     /// What every other host is for.
@@ -74,6 +80,23 @@ pub struct GatewaySettings {
     pub max_range_file_bytes: Option<u64>,
     /// Most rows of a listing, `None` for the gateway's own default.
     pub max_listing_rows: Option<u64>,
+}
+
+/// Certificates from a certificate authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeSettings {
+    /// URL of its directory, `None` for the gateway's own default.
+    pub directory: Option<String>,
+    /// Mail address that it may write to.
+    pub email: Option<String>,
+    /// Names that get a certificate at the start.
+    pub domains: Vec<String>,
+    /// Names that get one when the first client asks.
+    pub on_demand: Vec<String>,
+    /// Orders on demand in an hour, `None` for the gateway's own default.
+    pub on_demand_per_hour: Option<u32>,
+    /// PEM file of the only root to trust in talking to it.
+    pub root: Option<PathBuf>,
 }
 
 /// What the gateway does for some hosts.
@@ -131,7 +154,13 @@ impl Config {
                 ));
             }
         };
+        let acme = self.acme()?;
+        let hsts = self.read_with("Gateway.TLS.HSTS", parse_duration)?;
+        let has_certificate = acme.is_some() || certificate.is_some();
         Ok(GatewaySettings {
+            redirect_to_https: self.read("Gateway.TLS.Redirect")?.unwrap_or(acme.is_some()),
+            hsts: hsts.or(has_certificate.then_some(defaults::HSTS)).filter(|age| !age.is_zero()),
+            acme,
             listen: self.addresses("Addresses.Gateway", defaults::GATEWAY)?,
             listen_tls: self.addresses("Addresses.GatewayTLS", defaults::GATEWAY_TLS)?,
             certificate,
@@ -147,6 +176,20 @@ impl Config {
             max_range_file_bytes: self.size_limit("Gateway.MaxRangeRequestFileSize")?,
             max_listing_rows: self.read("Gateway.MaxListingRows")?,
         })
+    }
+
+    fn acme(&self) -> Result<Option<AcmeSettings>> {
+        let text = |text: &str| Ok::<_, String>(text.to_owned());
+        let acme = AcmeSettings {
+            directory: self.read_with("Gateway.TLS.ACME.Directory", text)?,
+            email: self.read_with("Gateway.TLS.ACME.Email", text)?,
+            domains: self.read_list("Gateway.TLS.ACME.Domains", text)?,
+            on_demand: self.read_list("Gateway.TLS.ACME.OnDemand", text)?,
+            on_demand_per_hour: self.read("Gateway.TLS.ACME.OnDemandPerHour")?,
+            root: self.read_with("Gateway.TLS.ACME.Root", text)?.map(PathBuf::from),
+        };
+        let is_wanted = !(acme.domains.is_empty() && acme.on_demand.is_empty());
+        Ok(is_wanted.then_some(acme))
     }
 
     /// A burst is ten seconds' worth unless it is set.

@@ -143,8 +143,16 @@ fn each_wrong_value_is_an_error_that_names_its_key() {
         ("Gateway.RateLimit.Burst", json!("x")),
         ("Gateway.RateLimit.RequestsPerSecond", json!(-1)),
         ("Gateway.RetrievalTimeout", json!("x")),
+        ("Gateway.TLS.ACME.Directory", json!(1)),
+        ("Gateway.TLS.ACME.Domains", json!(1)),
+        ("Gateway.TLS.ACME.Email", json!(1)),
+        ("Gateway.TLS.ACME.OnDemand", json!(1)),
+        ("Gateway.TLS.ACME.OnDemandPerHour", json!("x")),
+        ("Gateway.TLS.ACME.Root", json!(1)),
         ("Gateway.TLS.Certificate", json!("/cert.pem")),
+        ("Gateway.TLS.HSTS", json!("x")),
         ("Gateway.TLS.Key", json!("/key.pem")),
+        ("Gateway.TLS.Redirect", json!("x")),
         ("Import.CidVersion", json!(2)),
         ("Import.HashFunction", json!("md4")),
         ("Import.UnixFSChunker", json!("size-0")),
@@ -345,6 +353,35 @@ fn keys_of_the_servers_matter() {
     assert_eq!(gateway("Gateway.MaxRangeRequestFileSize", json!("5GiB")).max_range_file_bytes, Some(5 << 30));
     assert_eq!(gateway("Gateway.MaxListingRows", json!(9)).max_listing_rows, Some(9));
     assert!(gateway("Gateway.TLS", json!({ "Certificate": "a", "Key": "b" })).certificate.is_some());
+}
+
+#[test]
+fn names_for_an_authority_bring_what_belongs_to_https() {
+    let gateway = |tls| with("Gateway.TLS", tls).gateway().unwrap();
+    let none = gateway(json!({ "ACME": { "Email": "a@b.example" } }));
+    assert_eq!((none.acme, none.redirect_to_https, none.hsts), (None, false, None));
+    let year = Some(Duration::from_secs(365 * 24 * 3600));
+    let files = gateway(json!({ "Certificate": "a", "Key": "b" }));
+    assert_eq!((files.redirect_to_https, files.hsts), (false, year));
+    let some = gateway(json!({ "ACME": {
+        "Directory": "https://ca.example/dir",
+        "Email": "a@b.example",
+        "Domains": ["b.example"],
+        "OnDemand": ["*.c.example"],
+        "OnDemandPerHour": 5,
+        "Root": "/root.pem",
+    } }));
+    assert_eq!((some.redirect_to_https, some.hsts), (true, year));
+    let acme = some.acme.unwrap();
+    assert_eq!(
+        (acme.domains, acme.on_demand),
+        (vec!["b.example".to_owned()], vec!["*.c.example".to_owned()])
+    );
+    assert_eq!(acme.directory.as_deref(), Some("https://ca.example/dir"));
+    assert_eq!((acme.email.as_deref(), acme.on_demand_per_hour), (Some("a@b.example"), Some(5)));
+    assert_eq!(acme.root, Some(PathBuf::from("/root.pem")));
+    let off = gateway(json!({ "ACME": { "Domains": "b.example" }, "Redirect": false, "HSTS": "0" }));
+    assert_eq!((off.redirect_to_https, off.hsts), (false, None));
 }
 
 #[test]
