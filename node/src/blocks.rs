@@ -16,6 +16,7 @@ use cairn_proto::cid::{Cid, Multihash};
 use cairn_proto::content::Progress;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use libp2p::PeerId;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -155,17 +156,37 @@ pub struct Session {
     status: Arc<Status>,
 }
 
-/// How far the network side of some sessions has come, for whoever waits.
+/// What the sessions of one request learn of the network: how far they have come, for whoever waits, and who serves
+/// them, for the sessions that follow.
 #[derive(Debug, Default)]
-pub struct Status(Mutex<Progress>);
+pub struct Status(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    progress: Progress,
+    providers: Vec<PeerId>,
+}
 
 impl Status {
     /// As of the last second.
     pub fn progress(&self) -> Progress {
-        *self.lock()
+        self.lock().progress
     }
 
-    fn lock(&self) -> MutexGuard<'_, Progress> {
+    /// Peers that served a session before.
+    fn providers(&self) -> Vec<PeerId> {
+        self.lock().providers.clone()
+    }
+
+    fn on_received(&self, block_count: usize, providers: &[PeerId]) {
+        let mut known = self.lock();
+        known.progress.blocks_received_count += block_count as u64;
+        let new: Vec<_> = providers.iter().filter(|peer| !known.providers.contains(peer)).copied().collect();
+        known.providers.extend(new);
+        known.providers.truncate(exchange::MAX_PROVIDERS);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -282,8 +303,16 @@ impl Session {
             ));
         };
         self.wanted.extend(&missing);
-        let exchange = self.exchange.get_or_insert_with(|| source.session());
-        exchange.want(missing).await?;
+        if self.exchange.is_none() {
+            let mut exchange = source.session();
+            for peer in self.status.providers() {
+                exchange.add_provider(peer).await?;
+            }
+            self.exchange = Some(exchange);
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.want(missing).await?;
+        }
         Ok(found)
     }
 
@@ -347,6 +376,7 @@ async fn receive(
         len_bytes += block.data().len();
         blocks.push(block);
     }
+    status.on_received(blocks.len(), exchange.providers());
     Ok(blocks)
 }
 
@@ -360,19 +390,16 @@ async fn wait(
     loop {
         let look = (Instant::now() + LOOK_INTERVAL).min(deadline);
         match tokio::time::timeout_at(look, exchange.recv()).await {
-            Ok(Some(block)) => {
-                status.lock().blocks_received_count += 1;
-                return block;
-            }
+            Ok(Some(block)) => return block,
             Ok(None) => return Err(Error::closed("the block exchange")),
             Err(_) => {}
         }
         let now = exchange.progress().await?;
-        let mut progress = status.lock();
-        progress.peers_asked_count = now.peers_asked as u64;
-        progress.providers_found_count = now.provider_count as u64;
+        let mut known = status.lock();
+        known.progress.peers_asked_count = now.peers_asked as u64;
+        known.progress.providers_found_count = now.provider_count as u64;
         if Instant::now() >= deadline {
-            return Err(timed_out(oldest, *progress, timeout));
+            return Err(timed_out(oldest, known.progress, timeout));
         }
     }
 }

@@ -25,7 +25,7 @@ use libp2p::PeerId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use cairn_proto::bitswap::client::Progress;
-pub use session::{MAX_SESSION_WANTS, Session};
+pub use session::{MAX_PROVIDERS, MAX_SESSION_WANTS, Session};
 
 use self::ledger::Ledger;
 use self::ports::{Blocks, Peers};

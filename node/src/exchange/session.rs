@@ -8,7 +8,7 @@ use cairn_proto::cid::Cid;
 use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
-use super::task::Command;
+use super::task::{Command, Delivery};
 use crate::{Error, Kind, error::Result};
 
 /// Blocks that one session may want and not have received, at a time.
@@ -17,6 +17,9 @@ pub const MAX_SESSION_WANTS: usize = 16 * 1024;
 /// Blocks of one session that wait to be received: twice what it may want, for those that were cancelled on the way.
 pub(super) const BLOCK_QUEUE: usize = 2 * MAX_SESSION_WANTS;
 
+/// Peers that a session keeps in mind as its providers.
+pub const MAX_PROVIDERS: usize = 10;
+
 /// Wants that belong together, since who has one is likely to have the others. Dropping it cancels what is still wanted.
 ///
 /// Memory is the caller's: what it wants may arrive at once, so a window in bytes is kept by whoever walks the DAG.
@@ -24,16 +27,17 @@ pub(super) const BLOCK_QUEUE: usize = 2 * MAX_SESSION_WANTS;
 pub struct Session {
     id: SessionId,
     commands: mpsc::Sender<Command>,
-    blocks: mpsc::Receiver<Block>,
+    blocks: mpsc::Receiver<Delivery>,
     /// The other end of `blocks`, until the exchange knows the session.
-    blocks_tx: Option<mpsc::Sender<Block>>,
+    blocks_tx: Option<mpsc::Sender<Delivery>>,
     open: HashSet<Cid>,
+    providers: Vec<PeerId>,
 }
 
 impl Session {
     pub(super) fn new(id: SessionId, commands: mpsc::Sender<Command>) -> Self {
         let (blocks_tx, blocks) = mpsc::channel(BLOCK_QUEUE);
-        Self { id, commands, blocks, blocks_tx: Some(blocks_tx), open: HashSet::new() }
+        Self { id, commands, blocks, blocks_tx: Some(blocks_tx), open: HashSet::new(), providers: Vec::new() }
     }
 
     /// Wants blocks, in the order in which they are needed. Those wanted already are passed over.
@@ -75,8 +79,8 @@ impl Session {
     /// Cancel-safe: no block is lost.
     pub async fn recv(&mut self) -> Option<Result<Block>> {
         while !self.open.is_empty() {
-            let Some(block) = self.blocks.recv().await else { return Some(Err(closed())) };
-            if self.open.remove(block.cid()) {
+            let Some(delivery) = self.blocks.recv().await else { return Some(Err(closed())) };
+            if let Some(block) = self.take(delivery) {
                 return Some(Ok(block));
             }
         }
@@ -85,12 +89,27 @@ impl Session {
 
     /// A block that has arrived already; `None` when there is none.
     pub fn try_recv(&mut self) -> Option<Block> {
-        while let Ok(block) = self.blocks.try_recv() {
-            if self.open.remove(block.cid()) {
+        while let Ok(delivery) = self.blocks.try_recv() {
+            if let Some(block) = self.take(delivery) {
                 return Some(block);
             }
         }
         None
+    }
+
+    /// Peers that sent blocks which were received, at most [`MAX_PROVIDERS`], the first to do so first.
+    pub fn providers(&self) -> &[PeerId] {
+        &self.providers
+    }
+
+    fn take(&mut self, (block, from): Delivery) -> Option<Block> {
+        if let Some(peer) = from
+            && self.providers.len() < MAX_PROVIDERS
+            && !self.providers.contains(&peer)
+        {
+            self.providers.push(peer);
+        }
+        self.open.remove(block.cid()).then_some(block)
     }
 
     /// Names a peer that is said to have the blocks. It is connected to if need be, and then asked straight away.

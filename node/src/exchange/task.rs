@@ -45,7 +45,7 @@ pub(super) const NEWS_QUEUE: usize = 64;
 /// What handles and sessions ask for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Open { session: SessionId, blocks: mpsc::Sender<Block> },
+    Open { session: SessionId, blocks: mpsc::Sender<Delivery> },
     Want { session: SessionId, cids: Vec<Cid> },
     Cancel { session: SessionId, cids: Vec<Cid> },
     Close { session: SessionId },
@@ -54,6 +54,9 @@ pub(super) enum Command {
     NewBlocks { cids: Vec<Cid> },
     Stat { reply: oneshot::Sender<Stat> },
 }
+
+/// A block for a session, and the peer that sent it; nobody, when it was in the store.
+pub(super) type Delivery = (Block, Option<PeerId>);
 
 /// What the tasks of a peer tell.
 #[derive(Debug)]
@@ -127,7 +130,7 @@ struct Peer {
 
 /// An open session.
 struct Session {
-    blocks: mpsc::Sender<Block>,
+    blocks: mpsc::Sender<Delivery>,
     search: Option<JoinHandle<()>>,
     /// Peers that had blocks of it and left.
     lost: Vec<PeerId>,
@@ -259,13 +262,14 @@ impl Task {
 
     fn on_blocks(&mut self, peer: PeerKey, blocks: Vec<Block>) {
         let now = now();
+        let from = self.peers.get(&peer).map(|state| state.id);
         for block in blocks {
             let len_bytes = block.data().len();
             let receivers = self.client.on_block(peer, block.multihash(), len_bytes, now);
             if receivers.is_empty() {
                 self.shared.counters.on_dup(1, len_bytes);
             }
-            self.deliver(block, receivers);
+            self.deliver(block, from, receivers);
         }
         self.settle(peer);
     }
@@ -282,17 +286,17 @@ impl Task {
     fn on_local_blocks(&mut self, blocks: Vec<Block>) {
         for block in blocks {
             let receivers = self.client.on_local_block(block.multihash());
-            self.deliver(block, receivers);
+            self.deliver(block, None, receivers);
         }
     }
 
-    fn deliver(&mut self, block: Block, receivers: Vec<(SessionId, Cid)>) {
+    fn deliver(&mut self, block: Block, from: Option<PeerId>, receivers: Vec<(SessionId, Cid)>) {
         for (session, cid) in receivers {
             let (Some(state), Some(block)) = (self.sessions.get(&session), block.clone().with_cid(cid))
             else {
                 continue;
             };
-            match state.blocks.try_send(block) {
+            match state.blocks.try_send((block, from)) {
                 Ok(()) => {}
                 Err(TrySendError::Closed(_)) => self.close(session),
                 Err(TrySendError::Full(_)) => {

@@ -402,3 +402,20 @@ async fn peers_of_old_versions_are_asked_for_blocks_only_and_answered_in_their_w
         assert_eq!(payload.hash().unwrap(), here);
     }
 }
+
+#[tokio::test]
+async fn a_session_knows_who_served_it() {
+    let (here, there) = (Node::start().await, Node::start().await);
+    here.connect(&there.swarm).await;
+    let (local, remote) = (block(1, 100), block(2, 100));
+    there.blocks.put(std::slice::from_ref(&remote));
+    let mut session = here.exchange.session();
+    session.want(vec![*local.cid()]).await.unwrap();
+    here.blocks.put(std::slice::from_ref(&local));
+    here.exchange.new_blocks(&[*local.cid()]).await.unwrap();
+    receive_all(&mut session).await;
+    assert!(session.providers().is_empty());
+    session.want(vec![*remote.cid()]).await.unwrap();
+    receive_all(&mut session).await;
+    assert_eq!(session.providers(), [there.swarm.local_peer_id()]);
+}
