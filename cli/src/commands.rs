@@ -93,6 +93,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Config(args) => config::run(args, global).await,
         Command::Commands(args) => info::commands(&args),
         Command::Completion(args) => info::completion(args.shell),
+        Command::Version(args) => info::version(&args, global.enc),
         command => {
             let mut signals = Signals::listen()?;
             let session = Session::open(global).await?;
@@ -125,12 +126,12 @@ async fn run_in(command: Command, session: &Session, global: &Global) -> Result<
         Command::Routing(command) => swarm::routing(command, session).await,
         Command::Shutdown => info::shutdown(session).await,
         Command::Swarm(command) => swarm::run(command, session).await,
-        Command::Version(args) => info::version(&args, session).await,
         Command::Init(_)
         | Command::Daemon(_)
         | Command::Config(_)
         | Command::Commands(_)
-        | Command::Completion(_) => {
+        | Command::Completion(_)
+        | Command::Version(_) => {
             unreachable!("{:?} runs without a session", global.repo_dir)
         }
     }

@@ -19,3 +19,12 @@ fn a_command_that_is_none_fails_and_says_so_on_stderr() {
     assert!(output.stdout.is_empty());
     assert!(String::from_utf8_lossy(&output.stderr).contains("frobnicate"));
 }
+
+#[test]
+fn the_version_is_told_without_a_repo() {
+    let mut cairn = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    let output =
+        cairn.args(["version", "--number"]).env("CAIRN_PATH", "/nowhere").output().expect("cairn runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), env!("CARGO_PKG_VERSION"));
+}

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 use cairn_rpc::commands::shutdown::Shutdown;
-use cairn_rpc::commands::version::{Version, VersionInfo};
+use cairn_rpc::commands::version::VersionInfo;
 use clap::{CommandFactory as _, Subcommand};
 use clap_complete::Shell;
 use futures::TryStreamExt as _;
 
-use crate::args::Cli;
+use crate::args::{Cli, Encoding};
 use crate::session::Session;
 use crate::terminal;
 
@@ -28,8 +28,15 @@ pub(crate) struct VersionArgs {
     all: bool,
 }
 
-pub(super) async fn version(args: &VersionArgs, session: &Session) -> Result<()> {
-    session.print(Version, |out, info| text_of_version(out, &info, args)).await
+/// Of this program, whatever daemon runs: it needs no repo.
+pub(super) fn version(args: &VersionArgs, encoding: Encoding) -> Result<()> {
+    let info = VersionInfo::current();
+    if encoding == Encoding::Json {
+        return Ok(terminal::print_line(&serde_json::to_string(&info)?)?);
+    }
+    let mut text = String::new();
+    text_of_version(&mut text, &info, args)?;
+    Ok(terminal::print_line(text.trim_end())?)
 }
 
 fn text_of_version(out: &mut String, info: &VersionInfo, args: &VersionArgs) -> Result<()> {
