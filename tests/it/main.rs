@@ -12,6 +12,7 @@ mod faults;
 mod gateway;
 mod helia;
 mod kubo;
+mod names;
 mod peers;
 mod readme;
 mod repair;
