@@ -112,7 +112,12 @@ pub(crate) fn choose(query: &Query, headers: &HeaderMap) -> Result<Choice, Refus
 
 /// Whether `Accept` names HTML, as browsers' navigations do.
 pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
-    accepted(headers).any(|(media_type, _)| media_type.eq_ignore_ascii_case("text/html"))
+    accepts(headers, "text/html")
+}
+
+/// Whether `Accept` names a media type.
+pub(crate) fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    accepted(headers).any(|(media_type, _)| media_type.eq_ignore_ascii_case(wanted))
 }
 
 /// The media types of `Accept` with their parameters, in the order written. Weights and wildcards do not matter here.

@@ -27,6 +27,7 @@ mod rate;
 mod redirects;
 mod request;
 mod respond;
+mod routing;
 mod server;
 mod settings;
 mod sniff;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -25,12 +26,16 @@ use crate::caller::Caller;
 use crate::error::{Failure, Refusal};
 use crate::format;
 use crate::headers;
-use crate::host;
+use crate::host::{self, Site};
 use crate::rate::Buckets;
 use crate::request::{self, ContentRequest, Lifetime, Wanted};
 use crate::respond;
+use crate::routing::{self, Question};
 use crate::server::{Client, Encrypted};
 use crate::settings::Settings;
+
+/// Longest wait for the DNS to say whether a host is a site by itself; after that it is not.
+const SITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A gateway over some content. Cheap to clone.
 #[derive(Clone)]
@@ -67,6 +72,10 @@ impl Gateway {
             return Err(Refusal::new(Failure::Overloaded, "too many requests at the same time"));
         };
         let site = self.0.site(&parts.method, caller).await;
+        if let (None, Some(question)) = (&site, self.0.question(&parts, caller)?) {
+            let is_head = parts.method == Method::HEAD;
+            return self.0.tell(question, caller, is_head, permit).await;
+        }
         let domain = site.as_ref().map(|(domain, _)| domain.as_str());
         match request::read(&parts.method, &parts.uri, parts.headers, caller, domain, &self.0.settings)? {
             Wanted::Preflight => Ok(respond::preflight()),
@@ -134,9 +143,50 @@ impl Shared {
         let domain = request::possible_site(method, caller, &self.settings)?;
         let path = ContentPath::new(Root::Ipns(domain.to_owned()), [] as [&str; 0]).ok()?;
         let session = self.content.session(SessionOptions { local_only: true, block_timeout: None });
-        let patience = self.settings.first_byte_timeout;
-        let target = tokio::time::timeout(patience, session.name(&path)).await.ok()?.ok()?;
+        let target = tokio::time::timeout(SITE_TIMEOUT, session.name(&path)).await.ok()?.ok()?;
         Some((domain.to_owned(), target))
+    }
+
+    /// The question of the routing API that a request asks, if it does.
+    fn question(&self, parts: &Parts, caller: &Caller) -> Result<Option<Question>, Refusal> {
+        let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
+        let Some(path) = parts.uri.path().strip_prefix(routing::PREFIX) else { return Ok(None) };
+        let is_gateway =
+            matches!(host::site(&caller.authority, &self.settings.hosts), Ok(Site::Gateway | Site::Path));
+        if !(is_read && is_gateway && self.settings.routing) {
+            return Ok(None);
+        }
+        Question::read(path, parts.uri.query(), &parts.headers).map(Some)
+    }
+
+    /// Answers a question of the routing API.
+    async fn tell(
+        &self,
+        question: Question,
+        caller: &Caller,
+        is_head: bool,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Response, Refusal> {
+        let policy = host::policy(&caller.authority, &self.settings.hosts);
+        let local_only = request::is_local_only(policy, caller);
+        match (question, self.content.routing()) {
+            (Question::Record(name), _) => {
+                let session = self.content.session(SessionOptions { local_only, block_timeout: None });
+                let record = tokio::time::timeout(self.settings.first_byte_timeout, session.record(&name));
+                Ok(routing::record(record.await.ok().and_then(Result::ok), is_head))
+            }
+            (Question::Peers(peers), Some(source)) if !local_only => {
+                if let Some(cid) = peers.content() {
+                    self.check(&ContentPath::from_cid(*cid))?;
+                }
+                let public_only = !caller.client.is_none_or(host::is_near);
+                peers.respond(&*source, public_only, is_head, permit).await
+            }
+            (Question::Peers(_), _) => {
+                let message = "this gateway asks no peers for visitors of this host";
+                Err(Refusal::new(Failure::NoSuchUrl, message))
+            }
+        }
     }
 
     fn check(&self, path: &ContentPath) -> Result<(), Refusal> {

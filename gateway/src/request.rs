@@ -112,6 +112,15 @@ struct Place {
     mount: Mount,
 }
 
+/// Whether peers may not be asked for a client.
+pub(crate) fn is_local_only(policy: &Policy, caller: &Caller) -> bool {
+    match policy.fetch {
+        Fetch::Always => false,
+        Fetch::Never => true,
+        Fetch::Loopback => !(host::is_loopback(&caller.authority) && caller.client.is_none_or(host::is_near)),
+    }
+}
+
 /// The domain that a request was sent to, if it may be a site by itself: the DNS knows.
 pub(crate) fn possible_site<'a>(method: &Method, caller: &'a Caller, settings: &Settings) -> Option<&'a str> {
     let is_read = method == Method::GET || method == Method::HEAD;
@@ -207,11 +216,7 @@ pub(crate) fn read(
         let message = "this host serves only what a client can verify: format=raw, car or ipns-record";
         return Err(Refusal::new(Failure::NotAcceptable, message));
     }
-    let local_only = match policy.fetch {
-        Fetch::Always => false,
-        Fetch::Never => true,
-        Fetch::Loopback => !(host::is_loopback(authority) && caller.client.is_none_or(host::is_near)),
-    };
+    let local_only = is_local_only(policy, caller);
     Ok(Wanted::Content(Box::new(ContentRequest {
         lifetime: Lifetime::Immutable,
         path,

@@ -45,6 +45,8 @@ pub struct Settings {
     /// Largest file of which a range is served, in bytes, `None` for any; a range of a larger one gets 501. For operators
     /// behind a CDN that fetches all of a file for each range of it.
     pub max_range_file_bytes: Option<u64>,
+    /// Answer questions of the routing API, under `/routing/v1`.
+    pub routing: bool,
     /// Memory for what is known of immutable paths and for the content of small files, in bytes.
     pub cache_bytes: u64,
 }
@@ -65,6 +67,7 @@ impl Default for Settings {
             max_file_bytes: None,
             max_content_bytes: None,
             max_range_file_bytes: None,
+            routing: true,
             cache_bytes: 32 * 1024 * 1024,
         }
     }

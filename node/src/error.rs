@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cairn_proto::content::{ContentError, ContentErrorKind};
+
 /// What the caller of the node can do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -161,5 +163,22 @@ impl From<cairn_proto::car::SelectError> for Error {
                 Self::invalid(error.to_string())
             }
         }
+    }
+}
+
+impl From<Error> for ContentError {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            Kind::NotFound => ContentErrorKind::NotFound,
+            Kind::NotLocal => ContentErrorKind::NotLocal,
+            Kind::Timeout => ContentErrorKind::Timeout,
+            Kind::Invalid => ContentErrorKind::Invalid,
+            Kind::Blocked => ContentErrorKind::Blocked,
+            Kind::BlockedByLaw => ContentErrorKind::BlockedByLaw,
+            Kind::Corrupt => ContentErrorKind::Corrupt,
+            Kind::Unavailable | Kind::Closed | Kind::Full => ContentErrorKind::Unavailable,
+            Kind::Internal => ContentErrorKind::Internal,
+        };
+        ContentError::new(kind, error.to_string())
     }
 }

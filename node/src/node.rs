@@ -105,7 +105,8 @@ impl Node {
 
     /// This node's content as the gateway's port.
     pub fn content(&self) -> Arc<dyn Content> {
-        Arc::new(dag::NodeContent::new(self.inner.blocks.clone(), self.inner.names.clone()))
+        let Inner { blocks, names, .. } = &*self.inner;
+        Arc::new(dag::NodeContent::new(blocks.clone(), names.clone(), self.routing().cloned()))
     }
 
     /// Fetches what is missing below `path` and pins it; durable on return. `on_progress` is told blocks and bytes.

@@ -16,6 +16,7 @@ use crate::block::Block;
 use crate::cid::Cid;
 use crate::ipns::Name;
 use crate::path::ContentPath;
+use crate::routing::Routing;
 
 /// A future that a port returns.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ContentError>> + Send + 'a>>;
@@ -190,6 +191,11 @@ pub struct Progress {
 pub trait Content: Send + Sync + 'static {
     /// Opens a session. Does no work yet.
     fn session(&self, options: SessionOptions) -> Arc<dyn Session>;
+
+    /// Who has what; `None` where nobody can be asked.
+    fn routing(&self) -> Option<Arc<dyn Routing>> {
+        None
+    }
 
     /// Whether a path may be served, apart from what lies along it. To be asked before an answer from memory too: what is
     /// forbidden changes.

@@ -15,6 +15,7 @@ pub mod ipns;
 pub mod limits;
 pub mod path;
 pub mod resolve;
+pub mod routing;
 pub mod tar;
 pub mod unixfs;
 pub mod walk;

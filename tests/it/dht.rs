@@ -1,7 +1,7 @@
 //! Content found through the DHT, under a protocol name that no other network uses.
 
-use cairn_tests::{Node, Scratch, Transport, files_equal};
-use serde_json::json;
+use cairn_tests::{Curl, Node, Scratch, Transport, files_equal};
+use serde_json::{Value, json};
 
 /// A DHT server that starts from the node at `bootstrap`.
 fn server(bootstrap: Option<&Node>) -> Node {
@@ -36,5 +36,11 @@ fn content_is_found_through_the_dht_by_a_node_that_was_not_told_its_source() {
     source.run(&["routing", "provide", &cid]).text();
     let providers = reader.run(&["routing", "findprovs", "--timeout=30s", "-n", "1", &cid]).text();
     assert_eq!(providers, peer_id(&source));
+    // Programs ask the gateway for the same.
+    let port = reader.port("Gateway server");
+    let answer = Curl::get(&format!("http://127.0.0.1:{port}/routing/v1/providers/{cid}")).body(200);
+    let answer: Value = serde_json::from_slice(&answer).expect("the routing API answers JSON");
+    assert_eq!(answer["Providers"][0]["ID"], json!(peer_id(&source)), "{answer}");
+    assert!(answer["Providers"][0]["Addrs"].as_array().is_some_and(|addrs| !addrs.is_empty()), "{answer}");
     assert!(files_equal(&file, &reader.get(&cid)));
 }

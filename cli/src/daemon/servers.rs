@@ -177,6 +177,7 @@ fn gateway_settings(settings: &GatewaySettings) -> Result<Settings> {
     let named = settings.hosts.iter().map(|(name, host)| Ok((HostPattern::new(name), policy(host)?)));
     Ok(Settings {
         hosts: Hosts { named: named.collect::<Result<_>>()?, others: policy(&settings.others)? },
+        routing: settings.expose_routing,
         trusted_proxies: settings.trusted_proxies.clone(),
         redirect_to_https: settings.redirect_to_https,
         hsts: settings.hsts,

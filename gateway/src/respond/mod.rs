@@ -176,7 +176,7 @@ fn unmodified(request: &ContentRequest, headers: &HeaderMap) -> Option<Response>
 
 /// No body, and no claim about the length of one: axum would say 0 of [`Body::empty`], and in a 304 or in the answer to a
 /// HEAD that is the length of what was not sent.
-fn no_body() -> Body {
+pub(crate) fn no_body() -> Body {
     struct Nothing;
 
     impl http_body::Body for Nothing {
@@ -194,7 +194,7 @@ fn no_body() -> Body {
     Body::new(Nothing)
 }
 
-fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+pub(crate) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

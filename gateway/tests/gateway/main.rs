@@ -10,6 +10,7 @@ mod hosts;
 mod limits;
 mod names;
 mod redirects;
+mod routing;
 // Marked as tests, so that their helpers may unwrap.
 #[cfg(test)]
 mod sockets;

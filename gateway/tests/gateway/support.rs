@@ -19,6 +19,7 @@ use cairn_proto::content::{
 use cairn_proto::denylist::{Denylist, Reason, Verdict};
 use cairn_proto::ipns::Name;
 use cairn_proto::path::{ContentPath, Root};
+use cairn_proto::routing::{PeerRecord, Routing, RoutingOptions};
 use cairn_proto::unixfs::hamt::Child;
 use cairn_proto::unixfs::import::{
     Chunker, DirectoryBuilder, FileBuilder, ImportOptions, Profile, leaf, symlink,
@@ -44,6 +45,8 @@ struct Blocks {
     denylist: Denylist,
     /// Time that each item of a stream takes.
     delay: Option<Duration>,
+    /// Peers that have everything.
+    peers: Vec<PeerRecord>,
     /// Where names lead, and for how many seconds that is known.
     names: HashMap<String, (ContentPath, Option<u64>)>,
 }
@@ -123,6 +126,12 @@ impl Store {
         node.links.iter().map(|link| link.cid).collect()
     }
 
+    /// Adds a peer that has everything.
+    pub(crate) fn peer(&self, id: &str, addrs: &[&str]) {
+        let addrs = addrs.iter().map(ToString::to_string).collect();
+        self.0.lock().unwrap().peers.push(PeerRecord { id: id.to_owned(), addrs, protocols: Vec::new() });
+    }
+
     /// Lets a name lead somewhere.
     pub(crate) fn name(&self, name: &str, path: &str, fresh_for_s: Option<u64>) {
         let target = (ContentPath::parse(path).unwrap(), fresh_for_s);
@@ -195,12 +204,27 @@ pub(crate) fn options() -> ImportOptions {
 }
 
 impl Content for Store {
+    fn routing(&self) -> Option<Arc<dyn Routing>> {
+        Some(Arc::new(self.clone()))
+    }
+
     fn session(&self, options: SessionOptions) -> Arc<dyn Session> {
         Arc::new(Reader { store: self.clone(), local_only: options.local_only })
     }
 
     fn check(&self, path: &ContentPath) -> Result<(), ContentError> {
         allowed(self.0.lock().unwrap().denylist.path(path))
+    }
+}
+
+impl Routing for Store {
+    fn providers(&self, _cid: &Cid, _options: RoutingOptions) -> PortStream<PeerRecord> {
+        let peers = self.0.lock().unwrap().peers.clone();
+        stream(peers.into_iter().map(|peer| Ok(Ok(peer))).collect())
+    }
+
+    fn peer(&self, _id: &Multihash, _options: RoutingOptions) -> PortStream<PeerRecord> {
+        stream(Vec::new())
     }
 }
 

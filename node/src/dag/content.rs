@@ -7,32 +7,38 @@ use bytes::Bytes;
 use cairn_proto::block::Block;
 use cairn_proto::cid::Cid;
 use cairn_proto::content::{
-    self, CarSelection, Content, ContentError, ContentErrorKind, Entry, NameRecord, PortFuture, PortStream,
-    Progress, Resolved, SessionOptions, Target,
+    self, CarSelection, Content, ContentError, Entry, NameRecord, PortFuture, PortStream, Progress, Resolved,
+    SessionOptions, Target,
 };
 use cairn_proto::ipns::Name;
 use cairn_proto::path::ContentPath;
+use cairn_proto::routing::Routing;
 use futures::StreamExt as _;
 
 use super::Session;
 use crate::blocks::Blocks;
 use crate::names::Names;
-use crate::{Error, Kind};
+use crate::routing;
 
 /// Opens port sessions over the node's blocks.
 #[derive(Debug)]
 pub(crate) struct NodeContent {
     blocks: Blocks,
     names: Names,
+    routing: Option<routing::Handle>,
 }
 
 impl NodeContent {
-    pub(crate) fn new(blocks: Blocks, names: Names) -> Self {
-        Self { blocks, names }
+    pub(crate) fn new(blocks: Blocks, names: Names, routing: Option<routing::Handle>) -> Self {
+        Self { blocks, names, routing }
     }
 }
 
 impl Content for NodeContent {
+    fn routing(&self) -> Option<Arc<dyn Routing>> {
+        Some(Arc::new(self.routing.clone()?))
+    }
+
     fn session(&self, options: SessionOptions) -> Arc<dyn content::Session> {
         Arc::new(Session::new(self.blocks.clone(), self.names.clone(), options))
     }
@@ -82,22 +88,5 @@ impl content::Session for Session {
 
     fn progress(&self) -> Progress {
         Session::progress(self)
-    }
-}
-
-impl From<Error> for ContentError {
-    fn from(error: Error) -> Self {
-        let kind = match error.kind() {
-            Kind::NotFound => ContentErrorKind::NotFound,
-            Kind::NotLocal => ContentErrorKind::NotLocal,
-            Kind::Timeout => ContentErrorKind::Timeout,
-            Kind::Invalid => ContentErrorKind::Invalid,
-            Kind::Blocked => ContentErrorKind::Blocked,
-            Kind::BlockedByLaw => ContentErrorKind::BlockedByLaw,
-            Kind::Corrupt => ContentErrorKind::Corrupt,
-            Kind::Unavailable | Kind::Closed | Kind::Full => ContentErrorKind::Unavailable,
-            Kind::Internal => ContentErrorKind::Internal,
-        };
-        ContentError::new(kind, error.to_string())
     }
 }

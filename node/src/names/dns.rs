@@ -53,7 +53,7 @@ impl Dns {
     }
 
     /// What a domain leads to.
-    pub(super) async fn look_up(&self, domain: &str, local_only: bool) -> Result<Target> {
+    pub(super) async fn look_up(&self, domain: &str, is_offline: bool) -> Result<Target> {
         let domain = normal(domain);
         if let Some(path) = self.map.0.get(&domain) {
             return Ok(Target { path: path.clone(), fresh_for: None });
@@ -61,7 +61,7 @@ impl Dns {
         if !is_domain(&domain) {
             return Err(Error::invalid(format!("neither an IPNS key nor a domain, name={domain:?}")));
         }
-        if local_only {
+        if is_offline {
             return Err(Error::new(Kind::NotLocal, format!("the DNS is not asked offline, domain={domain}")));
         }
         let resolver = self.system.get_or_try_init(|| async { system() }).await?;

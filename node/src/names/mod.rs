@@ -61,7 +61,7 @@ struct Clock(WallClock);
 /// How far a look-up may go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LookUp {
-    /// Ask neither peers nor the DNS.
+    /// Ask no peer. A node that is online asks the DNS all the same, as Kubo does: it tells where content is, not what.
     pub local_only: bool,
     /// Take one step only: the result may start at a name again.
     pub one_step: bool,
@@ -168,7 +168,7 @@ impl Names {
 
     async fn step(&self, text: &str, options: LookUp) -> Result<Target> {
         let Ok(name) = Name::parse(text) else {
-            return self.0.dns.look_up(text, options.local_only || self.0.routing.is_none()).await;
+            return self.0.dns.look_up(text, self.0.routing.is_none()).await;
         };
         let record = self.record(&name, options).await?;
         let path = record.path().map_err(|error| Error::corrupt(format!("{error}, name={name}")))?;

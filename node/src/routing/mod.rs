@@ -3,6 +3,7 @@
 //! Must not know blocks: its keys are multihashes, and what stands behind them is nobody's business here.
 //! Read [`Handle`] first; [`records`] is what this node keeps for others.
 
+mod port;
 pub mod records;
 #[cfg(test)]
 mod tests;

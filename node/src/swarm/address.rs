@@ -74,6 +74,11 @@ pub(super) fn reach(addr: &Multiaddr) -> Reach {
     }
 }
 
+/// Whether anybody can reach `addr`.
+pub(crate) fn is_public(addr: &Multiaddr) -> bool {
+    reach(addr) == Reach::Public
+}
+
 /// IP address at the front of `addr`.
 pub(super) fn ip(addr: &Multiaddr) -> Option<IpAddr> {
     match addr.iter().next()? {

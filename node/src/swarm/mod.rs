@@ -32,6 +32,7 @@ use libp2p::kad::store::RecordStore;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use address::is_public;
 pub use address::{LAN_DHT, WAN_DHT};
 pub use dht::Scope;
 pub use query::Provider;

@@ -78,6 +78,8 @@ pub struct GatewaySettings {
     pub max_content_bytes: Option<u64>,
     /// Largest file of which ranges are served, in bytes.
     pub max_range_file_bytes: Option<u64>,
+    /// Answer questions of the routing API.
+    pub expose_routing: bool,
     /// Most rows of a listing, `None` for the gateway's own default.
     pub max_listing_rows: Option<u64>,
 }
@@ -174,6 +176,7 @@ impl Config {
             max_file_bytes: self.size_limit("Gateway.MaxDeserializedResponseSize")?,
             max_content_bytes: self.size_limit("Gateway.MaxUnixFSDAGResponseSize")?,
             max_range_file_bytes: self.size_limit("Gateway.MaxRangeRequestFileSize")?,
+            expose_routing: self.read("Gateway.ExposeRoutingAPI")?.unwrap_or(true),
             max_listing_rows: self.read("Gateway.MaxListingRows")?,
         })
     }
