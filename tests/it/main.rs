@@ -12,6 +12,7 @@ mod faults;
 mod gateway;
 mod helia;
 mod kubo;
+mod lan;
 mod names;
 mod peers;
 mod readme;

@@ -59,6 +59,8 @@ enum Program {
 pub struct Node {
     program: Program,
     binary: PathBuf,
+    /// Network namespace that it runs in, if not in this machine's.
+    namespace: Option<String>,
     daemon: Option<Daemon>,
     folder: TempDir,
 }
@@ -103,7 +105,12 @@ impl Node {
 
     fn new(program: Program, binary: PathBuf) -> Self {
         let folder = tempfile::Builder::new().prefix("cairn-test-").tempdir().expect("a temporary folder");
-        Self { program, binary, daemon: None, folder }
+        Self { program, binary, namespace: None, daemon: None, folder }
+    }
+
+    /// Lets what starts from now on run in a network namespace.
+    pub fn move_to(&mut self, namespace: &str) {
+        self.namespace = Some(namespace.to_owned());
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -153,7 +160,14 @@ impl Node {
     /// The command with this node's repo in its environment.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.namespace {
+            None => Command::new(&self.binary),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(&self.binary);
+                command
+            }
+        };
         command
             .args(args)
             .current_dir(self.folder.path())
