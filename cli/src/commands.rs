@@ -20,7 +20,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::args::{Cli, Global};
-use crate::daemon;
+use crate::daemon::{self, Role};
 use crate::session::Session;
 use crate::signals::Signals;
 
@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Init(init::Args),
     /// Run a node until it is interrupted.
     Daemon(daemon::Args),
+    /// Run a gateway alone until it is interrupted.
+    Gateway(daemon::GatewayArgs),
     /// Stop the daemon.
     Shutdown,
     /// Add files and folders, and print their CIDs.
@@ -89,7 +91,8 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
     let global = &cli.global;
     match cli.command {
         Command::Init(args) => init::run(&args, global),
-        Command::Daemon(args) => daemon::run(args, global).await,
+        Command::Daemon(args) => daemon::run(args, Role::Node, global).await,
+        Command::Gateway(args) => daemon::run(args.into(), Role::Gateway, global).await,
         Command::Config(args) => config::run(args, global).await,
         Command::Commands(args) => info::commands(&args),
         Command::Completion(args) => info::completion(args.shell),
@@ -128,6 +131,7 @@ async fn run_in(command: Command, session: &Session, global: &Global) -> Result<
         Command::Swarm(command) => swarm::run(command, session).await,
         Command::Init(_)
         | Command::Daemon(_)
+        | Command::Gateway(_)
         | Command::Config(_)
         | Command::Commands(_)
         | Command::Completion(_)

@@ -29,6 +29,41 @@ use servers::{Bound, Servers};
 /// Name of the file in a repo that says where the gateway listens.
 const GATEWAY_FILE: &str = "gateway";
 
+/// What a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A node with everything.
+    Node,
+    /// A gateway alone: it gives no blocks, keeps nothing for ever, and no program can tell it what to do.
+    Gateway,
+}
+
+/// Name of the profile of a repo that is made for [`Role::Gateway`].
+const GATEWAY_PROFILE: &str = "gateway";
+
+/// Runs a gateway alone until it is interrupted: a cache in front of the network, or of nodes that it peers with.
+///
+/// A repo is made if there is none, with the profile `gateway`; it is not the repo of a node.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GatewayArgs {
+    /// Profiles for a repo that is made, separated by commas, besides `gateway`.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    init_profile: Vec<String>,
+}
+
+impl From<GatewayArgs> for Args {
+    fn from(args: GatewayArgs) -> Self {
+        let profiles = args.init_profile.into_iter().chain([GATEWAY_PROFILE.to_owned()]);
+        Self {
+            init: None,
+            init_profile: profiles.collect(),
+            migrate: None,
+            enable_gc: None,
+            agent_version_suffix: None,
+        }
+    }
+}
+
 /// Runs a node until it is interrupted. A repo is made if there is none.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -49,7 +84,7 @@ pub(crate) struct Args {
     agent_version_suffix: Option<String>,
 }
 
-pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
+pub(crate) async fn run(args: Args, role: Role, global: &Global) -> Result<()> {
     let mut signals = Signals::listen()?;
     print_line("Initializing daemon...")?;
     limits::raise_open_files()?;
@@ -57,7 +92,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     if daemon_of(&path, None).await.is_some() {
         bail!("a daemon runs already on {}; stop it with `cairn shutdown`", path.display());
     }
-    let config = load_or_make(&path, &args)?;
+    let config = in_role(load_or_make(&path, &args)?, role)?;
     let node = tokio::select! {
         node = open_node(&config, &path, global) => node?,
         () = signals.next() => return Ok(()),
@@ -87,6 +122,15 @@ fn load_or_make(path: &Path, args: &Args) -> Result<Config> {
     let mut config = environment::overlay(&config)?;
     if let Some(suffix) = &args.agent_version_suffix {
         config.set("Version.AgentSuffix", suffix.as_str().into())?;
+    }
+    Ok(config)
+}
+
+/// What a gateway alone never does, whatever its configuration says.
+fn in_role(mut config: Config, role: Role) -> Result<Config> {
+    if role == Role::Gateway {
+        config.set("Addresses.API", serde_json::Value::Null)?;
+        config.set("Bitswap.ServerEnabled", false.into())?;
     }
     Ok(config)
 }

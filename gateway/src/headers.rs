@@ -12,6 +12,9 @@ pub(crate) const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path"
 /// The CIDs from the root to the end of the path.
 pub(crate) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
+/// How long the head of a response took. Source: <https://www.w3.org/TR/server-timing/>.
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// Methods that are answered.
 pub(crate) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 

@@ -8,6 +8,7 @@
 //!
 //! Read first: [`Gateway`], then `request`, `pipeline` and `respond`.
 
+mod admin;
 mod body;
 mod cache;
 mod caller;
@@ -16,7 +17,9 @@ mod format;
 mod headers;
 mod host;
 mod limits;
+mod measure;
 mod media;
+mod metrics;
 mod pages;
 mod patience;
 mod pipeline;
@@ -33,6 +36,7 @@ mod settings;
 mod sniff;
 pub mod tls;
 
+pub use admin::admin;
 pub use pipeline::Gateway;
 pub use policy::{Fetch, HostPattern, Hosts, Policy};
 pub use rate::Rate;

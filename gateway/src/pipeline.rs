@@ -27,6 +27,8 @@ use crate::error::{Failure, Refusal};
 use crate::format;
 use crate::headers;
 use crate::host::{self, Site};
+use crate::measure::{Asked, Measured};
+use crate::metrics::Metrics;
 use crate::rate::Buckets;
 use crate::request::{self, ContentRequest, Lifetime, Wanted};
 use crate::respond;
@@ -47,6 +49,7 @@ struct Shared {
     cache: Cache,
     permits: Arc<Semaphore>,
     rates: Option<Buckets>,
+    metrics: Arc<Metrics>,
 }
 
 impl Gateway {
@@ -55,7 +58,17 @@ impl Gateway {
         let cache = Cache::new(settings.cache_bytes);
         let permits = Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)));
         let rates = settings.rate.map(Buckets::new);
-        Self(Arc::new(Shared { content, settings, cache, permits, rates }))
+        Self(Arc::new(Shared { content, settings, cache, permits, rates, metrics: Arc::default() }))
+    }
+
+    /// Whether one more request would be answered.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.permits.available_permits() > 0
+    }
+
+    /// Its counters.
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.0.metrics)
     }
 
     /// Everything that the gateway answers, for [`serve_http`](crate::serve_http) and [`serve_https`](crate::serve_https).
@@ -203,17 +216,38 @@ impl std::fmt::Debug for Gateway {
 async fn handle(State(gateway): State<Gateway>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let (started, method, uri) = (Instant::now(), parts.method.clone(), parts.uri.clone());
+    let metrics = gateway.metrics();
+    metrics.on_start();
     let wants_html = format::accepts_html(&parts.headers);
     let caller = gateway.0.caller(&parts);
+    let mut asked = Asked { caller: None, method, uri, started };
+    // A client that goes away ends this function at its next wait.
+    let mut waiting = Waiting(Some(Arc::clone(&metrics)));
     let answer = match &caller {
         Ok(caller) => gateway.answer(parts, caller).await,
         Err(refusal) => Err(refusal.clone()),
     };
+    waiting.0 = None;
     let mut response = answer.unwrap_or_else(|refusal| respond::refusal(&refusal, wants_html));
     gateway.0.finish(caller.as_ref().ok(), response.headers_mut());
-    let elapsed_ms = started.elapsed().as_millis();
-    tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), elapsed_ms, "request");
-    response
+    let wait = started.elapsed();
+    metrics.on_head(response.status(), wait);
+    let timing = headers::ascii(format!("wait;dur={:.1}", wait.as_secs_f64() * 1000.0));
+    response.headers_mut().insert(headers::SERVER_TIMING, timing);
+    asked.caller = caller.ok();
+    let status = response.status();
+    response.map(|body| Body::new(Measured::new(body, asked, status, metrics)))
+}
+
+/// A request that has no response yet; dropping it says that it never gets one.
+struct Waiting(Option<Arc<Metrics>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.0 {
+            metrics.on_end(0, true);
+        }
+    }
 }
 
 /// One request for content on its way to a response: its session, its deadline and its place among the others.

@@ -1,6 +1,7 @@
 //! The gateway over HTTP and HTTPS, as curl sees it.
 
-use cairn_tests::{Curl, Node, Scratch, Transport, files_equal};
+use cairn_tests::{Curl, Node, Scratch, Transport, files_equal, free_port};
+use serde_json::json;
 
 const PAGE: &str = "<!doctype html><title>a site</title><p>a page";
 
@@ -66,4 +67,31 @@ fn content_comes_from_the_network_through_the_gateway() {
     let got = scratch.path("got");
     std::fs::write(&got, Curl::get(&url).body(200)).expect("a file can be written");
     assert!(files_equal(&file, &got));
+}
+
+#[test]
+fn a_gateway_alone_fetches_for_every_host_from_the_node_behind_it_and_takes_no_commands() {
+    let scratch = Scratch::new();
+    let (mut source, mut front) = (Node::cairn(), Node::cairn());
+    let file = scratch.random_file("file", 5_000_000, 61);
+    let cid = source.add(&file);
+    source.start();
+    let addr = source.addr(Transport::Tcp);
+    let id = addr.rsplit('/').next().expect("an address ends in an id");
+    front.set("Peering.Peers", json!([{ "ID": id, "Addrs": [addr] }]));
+    front.set("Addresses.GatewayAdmin", json!(format!("/ip4/127.0.0.1/tcp/{}", free_port())));
+    front.start_gateway();
+
+    let url = format!("http://127.0.0.1:{}/ipfs/{cid}", front.port("Gateway server"));
+    let got = scratch.path("got");
+    let body = Curl::get(&url).with(&["--header", "host: gateway.example"]).body(200);
+    std::fs::write(&got, body).expect("a file can be written");
+    assert!(files_equal(&file, &got));
+    assert!(!front.repo().join("api").exists(), "nobody can tell it what to do");
+
+    let admin = format!("http://127.0.0.1:{}", front.port("Gateway (admin)"));
+    assert_eq!(Curl::get(&format!("{admin}/readyz")).body(200), b"ready\n");
+    let numbers =
+        String::from_utf8(Curl::get(&format!("{admin}/metrics")).body(200)).expect("numbers are text");
+    assert!(numbers.contains("cairn_gateway_responses_total{status=\"200\"} 1"), "{numbers}");
 }

@@ -14,6 +14,7 @@ mod helia;
 mod kubo;
 mod lan;
 mod names;
+mod pages;
 mod peers;
 mod readme;
 mod repair;

@@ -21,4 +21,4 @@ pub use node::{Node, Profile, Transport};
 pub use pebble::{Pebble, free_port};
 pub use peers::{Peer, cairn_binary, find, skip};
 pub use process::{Output, Process, run, until};
-pub use tools::{Curl, browse, sha256_of};
+pub use tools::{Curl, audit, browse, sha256_of};

@@ -120,8 +120,22 @@ impl Node {
 
     /// Starts the daemon with further arguments and waits until it is ready.
     pub fn start_with(&mut self, args: &[&str]) {
+        self.launch("daemon", args);
+        let id: Value = serde_json::from_str(&self.run(&["id"]).text()).expect("id prints JSON");
+        let addrs = id["Addresses"].as_array().into_iter().flatten();
+        let addrs = addrs.filter_map(|addr| addr.as_str().map(str::to_owned)).collect();
+        self.daemon.as_mut().expect("it was set above").addrs = addrs;
+    }
+
+    /// Starts a gateway alone on the repo, in place of the daemon, and waits until it is ready. It takes no commands.
+    pub fn start_gateway(&mut self) {
+        self.run(&["config", "profile", "apply", "gateway"]).text();
+        self.launch("gateway", &[]);
+    }
+
+    fn launch(&mut self, command: &str, args: &[&str]) {
         assert!(self.daemon.is_none(), "the daemon runs already");
-        let mut command = self.command(&["daemon"]);
+        let mut command = self.command(&[command]);
         command.args(args);
         let mut process = Process::start(format!("{:?} daemon", self.program), &mut command);
         let mut listeners = Vec::new();
@@ -132,10 +146,6 @@ impl Node {
             listeners.push(listener);
         }
         self.daemon = Some(Daemon { process, addrs: Vec::new(), listeners });
-        let id: Value = serde_json::from_str(&self.run(&["id"]).text()).expect("id prints JSON");
-        let addrs = id["Addresses"].as_array().into_iter().flatten();
-        let addrs = addrs.filter_map(|addr| addr.as_str().map(str::to_owned)).collect();
-        self.daemon.as_mut().expect("it was set above").addrs = addrs;
     }
 
     /// Asks the daemon to stop and waits until it has.

@@ -15,6 +15,8 @@ pub enum Peer {
     Conformance,
     /// The folder with `pebble` and `pebble-challtestsrv`. `CAIRN_PEBBLE` overrides the path.
     Pebble,
+    /// The folder with axe-core's `node_modules`. `CAIRN_AXE` overrides the path.
+    Axe,
     /// A browser without a screen. `CAIRN_CHROMIUM` overrides the path.
     Chromium,
 }
@@ -28,6 +30,7 @@ pub fn find(peer: Peer) -> Option<PathBuf> {
         Peer::Helia => ("CAIRN_HELIA", vec![cache().join("peers/helia")]),
         Peer::Conformance => ("CAIRN_CONFORMANCE", vec![cache().join("peers/gateway-conformance")]),
         Peer::Pebble => ("CAIRN_PEBBLE", vec![cache().join("peers/pebble")]),
+        Peer::Axe => ("CAIRN_AXE", vec![cache().join("peers/axe")]),
         Peer::Chromium => ("CAIRN_CHROMIUM", on_path(&["chromium", "chromium-browser", "google-chrome"])),
     };
     let candidates = env::var_os(variable).map_or(candidates, |path| vec![path.into()]);

@@ -89,8 +89,16 @@ pub fn browse(url: &str, authority: &Path) -> Option<String> {
     certutil.args(["-d", &database, "-A", "-n", "cairn", "-t", "C,,", "-i"]).arg(authority);
     run(&mut certutil, DEADLINE).text();
 
+    let profile = home.path().join("profile");
+    let mut command = headless(&chromium, home.path());
+    command.arg(format!("--user-data-dir={}", profile.display())).arg(url);
+    Some(run(&mut command, DEADLINE).text())
+}
+
+/// A browser that prints a page when its scripts have run, and looks up nothing but this machine.
+fn headless(chromium: &Path, home: &Path) -> Command {
     let mut command = Command::new(chromium);
-    command.env("HOME", home.path()).args([
+    command.env("HOME", home).args([
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
@@ -101,10 +109,35 @@ pub fn browse(url: &str, authority: &Path) -> Option<String> {
         "--disable-component-update",
         "--disable-default-apps",
         "--disable-sync",
-        // Nothing but this machine is looked up.
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost",
         "--dump-dom",
     ]);
-    command.arg(format!("--user-data-dir={}", home.path().join("profile").display())).arg(url);
-    Some(run(&mut command, DEADLINE).text())
+    command
+}
+
+/// What axe-core says against a page: rules and the markup that breaks them. Nothing, and a line that says so, where it or a
+/// browser is absent.
+#[must_use]
+pub fn audit(html: &str) -> Option<Vec<String>> {
+    let chromium = peers::find(Peer::Chromium)?;
+    let axe = peers::find(Peer::Axe)?.join("node_modules/axe-core/axe.min.js");
+    let axe = std::fs::read_to_string(axe).expect("axe-core has its script");
+    let home = tempfile::Builder::new().prefix("cairn-browser-").tempdir().expect("a temporary folder");
+    // The policy of our pages allows no script, so the judge reads a copy of them.
+    let report = "axe.run().then(found => {
+        const told = found.violations.map(rule => rule.id + ': ' + rule.nodes.map(node => node.html).join(' '));
+        const list = told.map(text => '<li>' + text.replace(/&/g, '&amp;').replace(/</g, '&lt;') + '</li>');
+        document.body.innerHTML = '<ul id=\"found\">' + list.join('') + '</ul>';
+    });";
+    let page = home.path().join("page.html");
+    let text = format!("{html}<script>{axe}</script><script>{report}</script>");
+    std::fs::write(&page, text).expect("a file can be written");
+    let mut command = headless(&chromium, home.path());
+    command.arg("--virtual-time-budget=20000");
+    command.arg(format!("--user-data-dir={}", home.path().join("profile").display()));
+    command.arg(format!("file://{}", page.display()));
+    let judged = run(&mut command, DEADLINE).text();
+    let (_, list) = judged.split_once("<ul id=\"found\">").expect("axe-core has run");
+    let list = list.split_once("</ul>").expect("the list ends").0;
+    Some(list.split("</li>").filter_map(|item| item.strip_prefix("<li>")).map(str::to_owned).collect())
 }

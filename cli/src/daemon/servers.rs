@@ -32,6 +32,7 @@ pub(super) struct Bound {
     api: Vec<TcpListener>,
     gateway: Vec<TcpListener>,
     gateway_tls: Vec<TcpListener>,
+    gateway_admin: Vec<TcpListener>,
 }
 
 impl Bound {
@@ -45,6 +46,7 @@ impl Bound {
             api: bind_all("Addresses.API", &config.rpc()?.listen).await?,
             gateway: bind_all("Addresses.Gateway", &gateway.listen).await?,
             gateway_tls: bind_all("Addresses.GatewayTLS", &gateway.listen_tls).await?,
+            gateway_admin: bind_all("Addresses.GatewayAdmin", &gateway.listen_admin).await?,
         })
     }
 }
@@ -69,6 +71,7 @@ pub(super) struct Servers {
     api: Vec<SocketAddr>,
     gateway: Vec<SocketAddr>,
     gateway_tls: Vec<SocketAddr>,
+    gateway_admin: Vec<SocketAddr>,
     ca: Option<PathBuf>,
     tasks: JoinSet<()>,
 }
@@ -89,6 +92,7 @@ impl Servers {
             api: addresses(&bound.api)?,
             gateway: addresses(&bound.gateway)?,
             gateway_tls: addresses(&bound.gateway_tls)?,
+            gateway_admin: addresses(&bound.gateway_admin)?,
             ca: None,
             tasks: JoinSet::new(),
         };
@@ -97,31 +101,58 @@ impl Servers {
         for listener in bound.api {
             servers.tasks.spawn(server::serve(listener, api.clone(), shutdown.clone()));
         }
+        servers.start_gateway(
+            (bound.gateway, bound.gateway_tls, bound.gateway_admin),
+            folder,
+            config,
+            node,
+            shutdown,
+        )?;
+        Ok(servers)
+    }
+
+    fn start_gateway(
+        &mut self,
+        (plain, encrypted, private): (Vec<TcpListener>, Vec<TcpListener>, Vec<TcpListener>),
+        folder: PathBuf,
+        config: &Config,
+        node: &Node,
+        shutdown: &CancellationToken,
+    ) -> Result<()> {
         let settings = config.gateway()?;
-        let gateway = Gateway::new(node.content(), gateway_settings(&settings)?).router();
-        let tls = match bound.gateway_tls.is_empty() {
+        let gateway = Gateway::new(node.content(), gateway_settings(&settings)?);
+        let default = ServerSettings::default();
+        let server = ServerSettings {
+            drain_timeout: settings.drain_timeout.unwrap_or(default.drain_timeout),
+            ..default
+        };
+        for listener in private {
+            let router = cairn_gateway::admin(&gateway);
+            self.tasks.spawn(serve_http(listener, router, server.clone(), shutdown.clone()));
+        }
+        let router = gateway.router();
+        let tls = match encrypted.is_empty() {
             false => Some(Tls::open(tls_settings(&settings, folder))?),
             true => None,
         };
-        let plain = tls.as_ref().map_or_else(|| gateway.clone(), |tls| tls.answering(gateway.clone()));
-        for listener in bound.gateway {
-            let serving = serve_http(listener, plain.clone(), ServerSettings::default(), shutdown.clone());
-            servers.tasks.spawn(serving);
+        let answering = tls.as_ref().map_or_else(|| router.clone(), |tls| tls.answering(router.clone()));
+        for listener in plain {
+            self.tasks.spawn(serve_http(listener, answering.clone(), server.clone(), shutdown.clone()));
         }
-        let Some(tls) = tls else { return Ok(servers) };
-        servers.ca = Some(tls.ca_path().to_owned());
-        for listener in bound.gateway_tls {
-            let settings = ServerSettings::default();
-            let serving = serve_https(listener, gateway.clone(), settings, tls.clone(), shutdown.clone());
-            servers.tasks.spawn(serving);
+        let Some(tls) = tls else { return Ok(()) };
+        self.ca = Some(tls.ca_path().to_owned());
+        for listener in encrypted {
+            let serving =
+                serve_https(listener, router.clone(), server.clone(), tls.clone(), shutdown.clone());
+            self.tasks.spawn(serving);
         }
         let renewing = tls.run(shutdown.clone());
-        servers.tasks.spawn(async {
+        self.tasks.spawn(async {
             if let Err(error) = renewing.await {
                 tracing::error!(%error, "certificates are not renewed");
             }
         });
-        Ok(servers)
+        Ok(())
     }
 
     /// Prints where they listen.
@@ -134,6 +165,9 @@ impl Servers {
         }
         for address in &self.gateway_tls {
             print_line(&format!("Gateway (HTTPS) listening on {}", multiaddr(*address)))?;
+        }
+        for address in &self.gateway_admin {
+            print_line(&format!("Gateway (admin) listening on {}", multiaddr(*address)))?;
         }
         if let Some(address) = self.gateway_tls.first() {
             print_line(&format!("Web address: https://localhost:{}/", address.port()))?;

@@ -13,6 +13,8 @@ mod redirects;
 mod routing;
 // Marked as tests, so that their helpers may unwrap.
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod support;

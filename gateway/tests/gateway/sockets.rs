@@ -368,3 +368,35 @@ async fn a_client_may_take_the_gateway_for_its_proxy() {
     assert!(nested.contains("HTTP/1.1 405"), "{nested}");
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_opens_streams_only_to_reset_them_is_cut() {
+    // Source: CVE-2023-44487; frames after RFC 9113 §4.1, §6.2, §6.4 and RFC 7541 §6.1.
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let store = Store::default();
+    let server = Running::https(store.gateway()).await;
+    let mut stream = server.tls("localhost", "h2").await.unwrap();
+    let mut flood = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    flood.extend(frame(4, 0, 0, &[]));
+    for number in 0..5000 {
+        let id = 2 * number + 1;
+        // GET / of "a" over https, the end of its headers and of its stream; then a reset.
+        flood.extend(frame(1, 0x5, id, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']));
+        flood.extend(frame(3, 0, id, &8_u32.to_be_bytes()));
+    }
+    // The server may close before all of it is sent.
+    let sent = stream.write_all(&flood).await;
+    let mut answer = Vec::new();
+    let read =
+        tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("the server closes");
+    drop((sent, read));
+    // GOAWAY with ENHANCE_YOUR_CALM.
+    let is_calmed = answer.windows(17).any(|bytes| {
+        bytes[..9] == [0, 0, bytes[2], 7, 0, 0, 0, 0, 0] && bytes[13..17] == 11_u32.to_be_bytes()
+    });
+    assert!(is_calmed, "{}", answer.escape_ascii());
+    server.stop().await;
+}

@@ -26,7 +26,7 @@ use cairn_proto::unixfs::import::{
 };
 use cairn_proto::unixfs::{self, Node};
 use futures::StreamExt as _;
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
@@ -555,7 +555,9 @@ impl Session for Reader {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    /// But for the time that the response took, which is never the same.
     pub(crate) headers: HeaderMap,
+    pub(crate) timing: Option<HeaderValue>,
     pub(crate) body: Result<Bytes, String>,
 }
 
@@ -632,8 +634,9 @@ impl Ask {
             request = request.extension(Client(client));
         }
         let response = gateway.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        let timing = parts.headers.remove("server-timing");
         let body = body.collect().await.map(|body| body.to_bytes()).map_err(|error| error.to_string());
-        Answer { status: parts.status, headers: parts.headers, body }
+        Answer { status: parts.status, headers: parts.headers, timing, body }
     }
 }

@@ -50,6 +50,10 @@ pub struct GatewaySettings {
     pub listen: Vec<Multiaddr>,
     /// Addresses for HTTPS.
     pub listen_tls: Vec<Multiaddr>,
+    /// Addresses for numbers, health and readiness.
+    pub listen_admin: Vec<Multiaddr>,
+    /// Longest time that requests get to finish on shutdown, `None` for the gateway's own default.
+    pub drain_timeout: Option<Duration>,
     /// Certificate chain and key as PEM files; `None` for a certificate of the local CA.
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Certificates from a certificate authority.
@@ -165,6 +169,8 @@ impl Config {
             acme,
             listen: self.addresses("Addresses.Gateway", defaults::GATEWAY)?,
             listen_tls: self.addresses("Addresses.GatewayTLS", defaults::GATEWAY_TLS)?,
+            listen_admin: self.read_list("Addresses.GatewayAdmin", Multiaddr::from_str)?,
+            drain_timeout: self.read_with("Gateway.DrainTimeout", parse_duration)?,
             certificate,
             hosts: self.hosts()?,
             others: self.other_hosts()?,

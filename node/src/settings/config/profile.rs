@@ -23,6 +23,8 @@ pub enum Profile {
     RandomPorts,
     /// Fewer connections, and the DHT as a client only.
     LowPower,
+    /// For `cairn gateway`: fetches for everybody within a rate, keeps what it fetched as a cache, gives no blocks.
+    Gateway,
     /// CIDs as `ipfs add` made them in 2015.
     UnixfsV0_2015,
     /// CIDs as implementations agreed on in 2025: our default.
@@ -30,13 +32,14 @@ pub enum Profile {
 }
 
 /// Every profile: name, meaning.
-pub const PROFILES: [(&str, Profile); 9] = [
+pub const PROFILES: [(&str, Profile); 10] = [
     ("server", Profile::Server),
     ("local-discovery", Profile::LocalDiscovery),
     ("test", Profile::Test),
     ("default-networking", Profile::DefaultNetworking),
     ("randomports", Profile::RandomPorts),
     ("lowpower", Profile::LowPower),
+    ("gateway", Profile::Gateway),
     ("unixfs-v1-2025", Profile::UnixfsV1_2025),
     ("unixfs-v0-2015", Profile::UnixfsV0_2015),
     ("legacy-cid-v0", Profile::UnixfsV0_2015),
@@ -157,6 +160,14 @@ fn changes(profile: Profile) -> Result<Vec<(&'static str, Value)>> {
             ("Swarm.ConnMgr.LowWater", json!(20)),
             ("Swarm.ConnMgr.HighWater", json!(40)),
             ("Swarm.ConnMgr.GracePeriod", json!("1m0s")),
+        ],
+        Profile::Gateway => vec![
+            ("Addresses.API", json!(null)),
+            ("Bitswap.ServerEnabled", json!(false)),
+            ("Datastore.StorageMax", json!("10GB")),
+            ("Gateway.NoFetch", json!(false)),
+            ("Gateway.RateLimit", json!({ "RequestsPerSecond": 50, "Burst": 500 })),
+            ("Routing.Type", json!("autoclient")),
         ],
         Profile::UnixfsV0_2015 => import(0, false, "size-262144", 174, "links"),
         Profile::UnixfsV1_2025 => import(1, true, "size-1048576", 1024, "block"),

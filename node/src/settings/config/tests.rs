@@ -115,6 +115,7 @@ fn each_wrong_value_is_an_error_that_names_its_key() {
         ("Addresses.API", json!(5001)),
         ("Addresses.Gateway", json!("localhost:8080")),
         ("Addresses.GatewayTLS", json!(["x"])),
+        ("Addresses.GatewayAdmin", json!(["x"])),
         ("Addresses.Announce", json!("x")),
         ("Addresses.AppendAnnounce", json!("x")),
         ("Addresses.NoAnnounce", json!(["x"])),
@@ -136,6 +137,7 @@ fn each_wrong_value_is_an_error_that_names_its_key() {
         ("Gateway.MaxUnixFSDAGResponseSize", json!("x")),
         ("Gateway.NoFetch", json!("x")),
         ("Gateway.DeserializedResponses", json!("x")),
+        ("Gateway.DrainTimeout", json!("x")),
         ("Gateway.HTTPHeaders", json!({ "a": 1 })),
         ("Gateway.PublicGateways", json!({ "a": 1 })),
         ("Gateway.PublicGateways", json!({ "a": { "Paths": ["/api"] } })),
@@ -327,6 +329,8 @@ fn keys_of_the_servers_matter() {
     let gateway = |key, value| with(key, value).gateway().unwrap();
     assert!(gateway("Addresses.Gateway", json!([])).listen.is_empty());
     assert!(gateway("Addresses.GatewayTLS", json!("")).listen_tls.is_empty());
+    assert_eq!(gateway("Addresses.GatewayAdmin", json!("/ip4/127.0.0.1/tcp/1")).listen_admin.len(), 1);
+    assert_eq!(gateway("Gateway.DrainTimeout", json!("9s")).drain_timeout, Some(Duration::from_secs(9)));
     assert_eq!(gateway("Gateway.NoFetch", json!(true)).others.no_fetch, Some(true));
     assert_eq!(gateway("Gateway.NoFetch", json!(null)).others.no_fetch, None);
     assert!(!gateway("Gateway.DeserializedResponses", json!(false)).others.deserialized);
