@@ -243,6 +243,19 @@ impl Session {
         held.await.map_err(|error| Error::internal("a look-up in the store panicked").with_cause(error))?
     }
 
+    /// Which of these nodes a pin keeps, with everything below them.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn are_kept(&self, cids: &[Cid]) -> Result<Vec<bool>> {
+        if cids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (store, cids) = (self.store.clone(), cids.to_vec());
+        let kept = tokio::task::spawn_blocking(move || store.are_kept(&cids));
+        kept.await.map_err(|error| Error::internal("a look-up in the store panicked").with_cause(error))?
+    }
+
     /// One block.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::settings::{Settings, SwarmSettings};
 use crate::store::{Store, Table};
 use crate::swarm::{Components, Transports};
 use crate::tasks::Tasks;
-use crate::{Error, Result, exchange, routing, swarm};
+use crate::{Error, Result, exchange, gc, routing, swarm};
 
 /// Folder of the store below the repo.
 pub const STORE_DIR: &str = "store";
@@ -65,6 +65,7 @@ impl Builder {
                 tracing::warn!(%error, "what an earlier crash left of a pin was not released");
             }
         });
+        groups[0].spawn("collect", gc::run(store.clone(), groups[0].stopping().clone()));
         groups[0].spawn("denylists", denylists.clone().watch(groups[0].stopping().clone()));
         let exchange = network.as_ref().map(|network| network.exchange.clone());
         let routing = network.as_ref().map(|network| network.routing.clone());

@@ -18,10 +18,13 @@ use crate::repair::{self, VerifyEvent, VerifyOptions, VerifyReport};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::tasks::{Tasks, shutdown_in_order};
-use crate::{Result, exchange, gc, routing, swarm};
+use crate::{Error, Kind, Result, exchange, gc, routing, swarm};
 
 /// Longest wait for the tasks of a node that stops.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Times that a pin is fetched, when blocks that it relied on go meanwhile.
+const MAX_PIN_ATTEMPTS: u32 = 8;
 
 /// A running node. Cheap to clone; [`Node::shutdown`] ends it for all clones.
 #[derive(Debug, Clone)]
@@ -126,13 +129,50 @@ impl Node {
     ) -> Result<Cid> {
         let session = self.session(options);
         let cid = session.resolve(path).await?.cid;
-        let fetch = match kind {
-            PinKind::Recursive => session.fetch_dag(&cid, &mut on_progress).await?,
-            PinKind::Direct => session.fetch_block(&cid).await?,
+        for _ in 0..MAX_PIN_ATTEMPTS {
+            let fetch = match kind {
+                PinKind::Recursive => session.fetch_dag(&cid, &mut on_progress).await?,
+                PinKind::Direct => session.fetch_block(&cid).await?,
+            };
+            match self.inner.pins.pin(cid, kind, name.clone(), fetch.lease(), |_, _| ()).await {
+                // What another pin kept when it was passed over was unpinned and collected meanwhile.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                pinned => {
+                    pinned?;
+                    self.announce(cid);
+                    return Ok(cid);
+                }
+            }
+        }
+        Err(Error::new(Kind::Unavailable, format!("blocks below went all the time: try again, cid={cid}")))
+    }
+
+    /// Pins a DAG in place of another one, under the same name; costs what they differ by. The old pin goes if `unpin`
+    /// says so.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when `from` is not pinned recursively; otherwise as [`Self::pin_add`].
+    ///
+    /// # Cancellation
+    /// Safe: either the old pin is there, or both are, or the new one.
+    pub async fn pin_update(
+        &self,
+        from: Cid,
+        to: &ContentPath,
+        unpin: bool,
+        options: SessionOptions,
+    ) -> Result<Cid> {
+        let pins = self.inner.pins.clone();
+        let old = tokio::task::spawn_blocking(move || pins.get(&from)).await;
+        let old = old.map_err(|error| Error::internal("looking up a pin stopped").with_cause(error))??;
+        let Some(old) = old.filter(|pin| pin.kind == PinKind::Recursive) else {
+            return Err(Error::invalid(format!("not pinned recursively, cid={from}")));
         };
-        self.inner.pins.pin(cid, kind, name, fetch.lease(), |_, _| ()).await?;
-        self.announce(cid);
-        Ok(cid)
+        let to = self.pin_add(to, PinKind::Recursive, old.name, options, |_, _| ()).await?;
+        if unpin && to != from {
+            self.inner.pins.unpin(from, PinKind::Recursive).await?;
+        }
+        Ok(to)
     }
 
     /// Imports a CAR; its roots are pinned if asked, once every block is durable.

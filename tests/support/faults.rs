@@ -4,6 +4,7 @@
 //! all of them, so that [`Recording::image`] can make the folder as a crash could have left it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,7 +67,7 @@ pub fn shim() -> Option<&'static Shim> {
 /// The compiled `faults.c`.
 #[derive(Debug)]
 pub struct Shim {
-    folder: TempDir,
+    library: PathBuf,
 }
 
 impl Shim {
@@ -75,18 +76,21 @@ impl Shim {
             crate::peers::skip("faults of file calls need Linux and glibc");
             return None;
         }
-        let folder = tempfile::Builder::new().prefix("cairn-shim-").tempdir().expect("a temporary folder");
+        let test = env::current_exe().expect("a process knows its executable");
+        let library = test.with_file_name(format!("faults-{}.so", std::process::id()));
         let mut cc = Command::new("cc");
-        cc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-o"]);
-        cc.arg(folder.path().join("faults.so"));
+        cc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-o"]).arg(&library);
         cc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/support/faults.c")).arg("-ldl");
         run(&mut cc, COMPILE_DEADLINE).text();
-        Some(Self { folder })
+        // Under one name for all processes, so that only one is left behind.
+        let known = test.with_file_name("faults.so");
+        fs::rename(library, &known).expect("a file can be renamed");
+        Some(Self { library: known })
     }
 
     /// Puts it before the calls of `command` on files below `folder`.
     pub fn watch(&self, command: &mut Command, folder: &Path) {
-        command.env("LD_PRELOAD", self.folder.path().join("faults.so"));
+        command.env("LD_PRELOAD", &self.library);
         command.env("CAIRN_FAULTS_FOLDER", folder);
     }
 

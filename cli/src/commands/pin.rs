@@ -1,7 +1,7 @@
 //! `cairn pin`.
 
 use anyhow::Result;
-use cairn_rpc::commands::pin::{Add, Ls, Rm};
+use cairn_rpc::commands::pin::{Add, Ls, Rm, Update, Verify};
 use futures::StreamExt as _;
 
 use crate::args::Encoding;
@@ -17,6 +17,31 @@ pub(crate) enum Pin {
     Rm(RmArgs),
     /// List what is kept: CID, type, name.
     Ls(LsArgs),
+    /// Keep content in place of other content; costs what they differ by.
+    Update(UpdateArgs),
+    /// Look for what is missing below recursive pins.
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpdateArgs {
+    /// What is kept.
+    from: String,
+    /// What shall be kept.
+    to: String,
+    /// Let the old pin go.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
+    unpin: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Print whole pins too.
+    #[arg(long)]
+    verbose: bool,
+    /// Print CIDs of broken pins only.
+    #[arg(long, short, conflicts_with = "verbose")]
+    quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +104,16 @@ pub(super) async fn run(command: Pin, session: &Session) -> Result<()> {
                 .await
         }
         Pin::Ls(args) => ls(args, session).await,
+        Pin::Update(args) => {
+            let command = Update { from: args.from, to: args.to, unpin: args.unpin };
+            session
+                .print(command, |out, event| match &event.pins[..] {
+                    [from, to] => super::line!(out, "updated {from} to {to}"),
+                    _ => anyhow::bail!("the daemon's answer has no two CIDs"),
+                })
+                .await
+        }
+        Pin::Verify(args) => verify(&args, session).await,
     }
 }
 
@@ -118,6 +153,18 @@ async fn ls(args: LsArgs, session: &Session) -> Result<()> {
             } else {
                 super::line!(out, "{} {} {}", pin.cid, pin.kind, escape(&pin.name))
             }
+        })
+        .await
+}
+
+async fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
+    session
+        .print(Verify { verbose: args.verbose, quiet: args.quiet }, |out, pin| {
+            if args.quiet {
+                return super::line!(out, "{}", pin.cid);
+            }
+            super::line!(out, "{} {}", pin.cid, if pin.ok { "ok" } else { "broken" })?;
+            pin.bad_nodes.iter().try_for_each(|bad| super::line!(out, "  {}: {}", bad.cid, bad.err))
         })
         .await
 }

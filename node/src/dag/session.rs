@@ -158,7 +158,8 @@ impl Session {
         super::archive::archive(self.clone(), name.to_owned(), cid, kind)
     }
 
-    /// Brings a whole DAG into the store. `on_progress` is told distinct blocks and their bytes so far.
+    /// Brings what is missing of a DAG into the store: what a pin keeps is not walked. `on_progress` is told distinct
+    /// blocks and their bytes so far.
     ///
     /// # Errors
     /// As [`Self::resolve`]; what the store says.
@@ -175,7 +176,11 @@ impl Session {
                     // Leaves that are here need not be read.
                     let (leaves, nodes): (Vec<_>, Vec<_>) =
                         cids.into_iter().partition(|cid| cid.codec() == RAW);
-                    session.request(nodes);
+                    let kept = session.are_kept(&nodes).await?;
+                    let (kept, nodes): (Vec<_>, Vec<_>) =
+                        nodes.into_iter().zip(kept).partition(|(_, kept)| *kept);
+                    kept.iter().for_each(|(cid, _)| walk.skip(cid));
+                    session.request(nodes.into_iter().map(|(cid, _)| cid).collect());
                     let held = session.hold(&leaves).await?;
                     let (here, missing): (Vec<_>, Vec<_>) =
                         leaves.iter().zip(held).partition(|(_, len)| len.is_some());

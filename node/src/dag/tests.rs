@@ -215,12 +215,19 @@ async fn fetching_what_is_here_reads_no_leaf_and_counts_all() {
     let dir = TempDir::new().unwrap();
     let node = offline_node(dir.path().join("repo")).await;
     let content: Vec<u8> = (0..(3u32 << 20)).map(|byte| u8::try_from(byte % 251).unwrap()).collect();
-    let (root, _) =
-        add(&node, options(Profile::UnixfsV1_2025), &[("d/big", &content), ("d/small", b"small")]).await;
+    let unpinned = AddOptions { pin: false, ..options(Profile::UnixfsV1_2025) };
+    let (root, _) = add(&node, unpinned, &[("d/big", &content), ("d/small", b"small")]).await;
     let session = node.session(SessionOptions::default());
     let mut last = (0, 0);
     session.fetch_dag(&root, |block_count, block_bytes| last = (block_count, block_bytes)).await.unwrap();
     let stat = session.stat(&root).await.unwrap();
     assert_eq!(last, (stat.block_count, stat.block_bytes));
+
+    let path = ContentPath::from_cid(root);
+    let pin = node.pin_add(&path, PinKind::Recursive, None, SessionOptions::default(), |_, _| ());
+    assert_eq!(pin.await.unwrap(), root);
+    let mut told = false;
+    session.fetch_dag(&root, |block_count, _| told |= block_count > 0).await.unwrap();
+    assert!(!told, "what a pin keeps is not walked");
     node.shutdown().await.unwrap();
 }

@@ -3,12 +3,16 @@
 //! Invariant: every removal is decided by the committer, so what is kept at that moment stays. Marks nothing and sweeps
 //! nothing: ids, edges and pins are read side by side in their order, without the blocks.
 
+mod auto;
+
 use cairn_proto::cid::{Cid, RAW};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::pins::Pins;
 use crate::store::{Request, Store};
+
+pub(crate) use auto::run;
 
 /// Blocks that are removed in one step of the committer.
 const STEP_BLOCKS: usize = 512;
@@ -42,10 +46,11 @@ pub async fn collect(store: &Store, mut on_removed: impl FnMut(Cid)) -> Result<G
     let (told, mut removed) = mpsc::channel(TOLD_QUEUE);
     let worker = store.clone();
     let sweep = tokio::task::spawn_blocking(move || {
-        let report = sweep(&worker, &told)?;
+        let everything = Goal { from: 0, until: None, max_bytes: u64::MAX };
+        let swept = sweep(&worker, &everything, |cids| told.blocking_send(cids).is_ok())?;
         drop(told);
         compact(&worker)?;
-        Ok(report)
+        Ok(GcReport { removed_count: swept.removed_count, removed_bytes: swept.removed_bytes })
     });
     while let Some(cids) = removed.recv().await {
         cids.into_iter().for_each(&mut on_removed);
@@ -53,33 +58,54 @@ pub async fn collect(store: &Store, mut on_removed: impl FnMut(Cid)) -> Result<G
     sweep.await.map_err(|error| Error::internal("collection stopped").with_cause(error))?
 }
 
-fn sweep(store: &Store, told: &mpsc::Sender<Vec<Cid>>) -> Result<GcReport> {
-    let mut report = GcReport::default();
-    let mut from = 0;
-    loop {
-        let (blocks, next) = store.shared().garbage_from(from, STEP_BLOCKS)?;
-        if !blocks.is_empty() {
-            let asked = blocks.clone();
-            let removed = store.ask_blocking(|reply| Request::Collect { blocks: asked, reply })?;
-            let gone: Vec<_> =
-                blocks.iter().zip(removed).filter(|(_, removed)| *removed).map(|(b, _)| b).collect();
-            report.removed_count += gone.len() as u64;
-            report.removed_bytes += gone.iter().map(|block| u64::from(block.len_bytes())).sum::<u64>();
-            let cids = gone
-                .iter()
-                .filter_map(|block| block.multihash())
-                .map(|hash| Cid::new_v1(RAW, hash))
-                .collect();
-            if told.blocking_send(cids).is_err() {
-                // The caller has gone.
-                return Ok(report);
-            }
+/// What a sweep has to do.
+#[derive(Debug, Clone, Copy)]
+struct Goal {
+    /// Id of the first block.
+    from: u64,
+    /// Id before which it ends.
+    until: Option<u64>,
+    /// Bytes after which it ends.
+    max_bytes: u64,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Swept {
+    removed_count: u64,
+    removed_bytes: u64,
+    /// Where the next one goes on; 0 behind the last block.
+    ended_at: u64,
+}
+
+/// Removes what nothing keeps, in the order of arrival; `on_removed` is told the blocks of a step as raw CIDs and says
+/// whether to go on.
+fn sweep(store: &Store, goal: &Goal, mut on_removed: impl FnMut(Vec<Cid>) -> bool) -> Result<Swept> {
+    let mut swept = Swept::default();
+    let mut from = Some(goal.from);
+    while let Some(at) = from
+        && swept.removed_bytes < goal.max_bytes
+        && goal.until.is_none_or(|until| at < until)
+    {
+        let (blocks, next) = store.shared().garbage_from(at, STEP_BLOCKS)?;
+        from = next;
+        if blocks.is_empty() {
+            continue;
         }
-        match next {
-            Some(next) => from = next,
-            None => return Ok(report),
+        let asked = blocks.clone();
+        let removed = store.ask_blocking(|reply| Request::Collect { blocks: asked, reply })?;
+        let gone: Vec<_> =
+            blocks.iter().zip(removed).filter(|(_, removed)| *removed).map(|(b, _)| b).collect();
+        swept.removed_count += gone.len() as u64;
+        swept.removed_bytes += gone.iter().map(|block| u64::from(block.len_bytes())).sum::<u64>();
+        let cids =
+            gone.iter().filter_map(|block| block.multihash()).map(|hash| Cid::new_v1(RAW, hash)).collect();
+        if !on_removed(cids) {
+            break;
         }
     }
+    swept.ended_at = from.unwrap_or_default();
+    Ok(swept)
 }
 
 /// Rewrites ranges of ids that hold more garbage than blocks.

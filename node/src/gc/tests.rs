@@ -118,3 +118,60 @@ async fn a_collection_beside_adds_takes_nothing_of_them() {
     let report = assert_sound(&store);
     assert_eq!((report.counted.pin_count, report.counted.block_count), (20, 20 * 13));
 }
+
+/// A store of at most that many bytes, with a collector.
+fn limited(dir: &std::path::Path, max_bytes: u64) -> (Store, tokio_util::sync::DropGuard) {
+    let settings = crate::settings::StoreSettings { max_bytes: Some(max_bytes), ..Default::default() };
+    let store = Store::open(dir, &settings).unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(run(store.clone(), stop.clone()));
+    (store, stop.drop_guard())
+}
+
+#[tokio::test]
+async fn a_full_store_makes_room_by_its_oldest_cache_and_keeps_what_is_pinned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _stop) = limited(dir.path(), 1_000_000);
+    tokio::task::yield_now().await;
+    let blocks: Vec<_> = (0..400).map(|n| block_of(n, 10_000)).collect();
+    let pinned = &blocks[..20];
+    for block in pinned {
+        put(&store, std::slice::from_ref(block)).await;
+        let pins = Pins::new(store.clone());
+        pins.pin(*block.cid(), PinKind::Recursive, None, &store.lease(), |_, _| ()).await.unwrap();
+    }
+    // Four times what fits.
+    for block in &blocks[20..] {
+        put(&store, std::slice::from_ref(block)).await;
+        assert!(store.stat().block_bytes <= 1_000_000);
+    }
+    assert!(store.stat().block_bytes > 800_000, "no more goes than has to");
+    assert!(pinned.iter().all(|block| store.has(block.multihash()).unwrap()));
+    let here: Vec<_> = blocks[20..].iter().map(|block| store.has(block.multihash()).unwrap()).collect();
+    let first = here.iter().position(|here| *here).unwrap();
+    assert!(here[first..].iter().all(|here| *here), "the oldest go first");
+    assert_sound(&store);
+}
+
+#[tokio::test]
+async fn what_is_pinned_alone_fills_a_store_until_a_pin_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _stop) = limited(dir.path(), 100_000);
+    tokio::task::yield_now().await;
+    let pins = Pins::new(store.clone());
+    for n in 0..10 {
+        let block = block_of(n, 10_000);
+        put(&store, std::slice::from_ref(&block)).await;
+        pins.pin(*block.cid(), PinKind::Direct, None, &store.lease(), |_, _| ()).await.unwrap();
+    }
+    let lease = store.lease();
+    for _ in 0..2 {
+        let refused = store.put(vec![block_of(99, 10_000)], Durability::Now, &lease).await;
+        assert_eq!(refused.unwrap_err().kind(), crate::Kind::Full);
+    }
+    drop(lease);
+    pins.unpin(*block_of(3, 10_000).cid(), PinKind::Direct).await.unwrap();
+    put(&store, &[block_of(99, 10_000)]).await;
+    assert!(!store.has(block_of(3, 10_000).multihash()).unwrap());
+    assert_sound(&store);
+}

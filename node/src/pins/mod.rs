@@ -6,6 +6,7 @@
 mod release;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod walk;
 
 use std::collections::HashSet;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::store::{Attached, Chunk, DagNode, Edge, Lease, NO_BLOCK, NewPin, Store, StoredPin};
 
 pub use crate::store::PinKind;
+pub use verify::PinCheck;
 
 /// The pins of a store. Clones share it.
 #[derive(Debug, Clone)]

@@ -323,3 +323,27 @@ async fn pins_and_unpins_of_overlapping_dags_at_once_leave_the_truth() {
 fn cids(blocks: &[Block]) -> Vec<Cid> {
     blocks.iter().map(|block| *block.cid()).collect()
 }
+
+#[tokio::test]
+async fn verifying_pins_names_what_is_missing_below_each() {
+    let (_dir, pins, blocks) = with_tree().await;
+    let root = *blocks.last().unwrap().cid();
+    let above = node(9, &[root]);
+    put(&pins.store, std::slice::from_ref(&above)).await;
+    pin(&pins, &root).await.unwrap();
+    pin(&pins, above.cid()).await.unwrap();
+    let check = |pins: &Pins| pins.verify().map(|check| check.unwrap()).collect::<Vec<_>>();
+    let whole = |cid: &Cid| PinCheck { cid: *cid, broken: vec![] };
+    assert_eq!(check(&pins), [whole(&root), whole(above.cid())]);
+    // A leaf, and a node with the leaves below it, which nobody can tell then.
+    for lost in [&blocks[0], &blocks[9]] {
+        crate::store::tests::lose(&pins.store, lost);
+    }
+    for checked in check(&pins) {
+        let mut lost: Vec<_> = checked.broken.into_iter().map(|(cid, _)| cid).collect();
+        lost.sort();
+        let mut expected = vec![*blocks[0].cid(), *blocks[9].cid()];
+        expected.sort();
+        assert_eq!(lost, expected, "{}", checked.cid);
+    }
+}

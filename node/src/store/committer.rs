@@ -4,6 +4,7 @@
 //! `docs/design/0002-store-layout.md` has the protocol and what a crash can leave.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_proto::block::Block;
@@ -62,6 +63,10 @@ pub(crate) enum Request {
         multihash: Multihash,
     },
     Graph(GraphRequest),
+    Checkpoint {
+        target: PathBuf,
+        reply: Reply<StoreStat>,
+    },
     Close {
         reply: Reply<()>,
     },
@@ -147,6 +152,7 @@ impl Committer {
             Request::ClearGarbage { buckets, reply } => drop(reply.send(self.clear_garbage(&buckets))),
             Request::SetAside { multihash } => quarantine::set_aside(self, &multihash),
             Request::Graph(request) => self.graph(request),
+            Request::Checkpoint { target, reply } => drop(reply.send(self.checkpoint(&target))),
             Request::Close { reply } => return Some(reply),
         }
         None
@@ -216,15 +222,7 @@ impl Committer {
         if new_bytes == 0 {
             return Ok(());
         }
-        let held = self.shared.stat().block_bytes;
-        if let Some(max) = self.shared.max_bytes
-            && held + new_bytes > max
-        {
-            let message =
-                format!("store has reached its limit, block_bytes={held} new_bytes={new_bytes} max={max}");
-            return Err(Error::new(Kind::Full, message));
-        }
-        self.shared.check_disk(self.group.bytes + new_bytes)
+        self.shared.room.check(self.shared.stat().block_bytes, new_bytes, self.group.bytes)
     }
 
     fn accept(&mut self, new: NewBlock) {
@@ -304,6 +302,14 @@ impl Committer {
         self.shared.write(batch)?;
         self.shared.set_stat(stat);
         Ok(())
+    }
+
+    /// Copies the database between two groups, so that none is in it by halves.
+    fn checkpoint(&mut self, target: &Path) -> Result<StoreStat> {
+        self.write_group()?;
+        self.shared.sync()?;
+        self.shared.db.checkpoint(target)?;
+        Ok(self.shared.stat())
     }
 
     // --- removal

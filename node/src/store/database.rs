@@ -80,6 +80,12 @@ impl Database {
         DBWithThreadMode::<SingleThreaded>::repair(&database_options(), dir).map_err(from_rocksdb)
     }
 
+    /// Makes a copy of the database as it is now in a folder that does not exist yet; memory is written out first.
+    pub(crate) fn checkpoint(&self, target: &Path) -> Result<()> {
+        let checkpoint = rocksdb::checkpoint::Checkpoint::new(&self.db).map_err(from_rocksdb)?;
+        checkpoint.create_checkpoint(target).map_err(from_rocksdb)
+    }
+
     /// What is wrong with a file, if the database could only be opened without looking into it.
     pub(crate) fn damage(&self) -> Option<&Error> {
         self.damage.as_ref()

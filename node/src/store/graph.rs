@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cairn_proto::cid::Cid;
 
@@ -144,7 +145,9 @@ impl Committer {
             let root = DagNode { id, codec: cid.codec() };
             batch.put(cf::META, numbered(meta::RELEASE, work.0), DagNode::encode_list([root]));
         }
-        self.write(batch, |stat| stat.pin_count -= 1)
+        self.write(batch, |stat| stat.pin_count -= 1)?;
+        shared.unpinned_count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns the children that nothing keeps any more and that may have edges of their own.

@@ -31,6 +31,17 @@ impl Store {
         })
     }
 
+    /// Which of these nodes are kept with all that is below them. Blocks its thread.
+    pub(crate) fn are_kept(&self, cids: &[Cid]) -> Result<Vec<bool>> {
+        let shared = self.shared();
+        let ids = shared.ids_of(&cids.iter().map(|cid| *cid.hash()).collect::<Vec<_>>())?;
+        let kept = |(cid, id): (&Cid, Option<BlockId>)| match id {
+            Some(id) => shared.is_node_kept(DagNode { id, codec: cid.codec() }),
+            None => Ok(false),
+        };
+        cids.iter().zip(ids).map(kept).collect()
+    }
+
     /// All edges, those to the same node one behind the other.
     pub(crate) fn edges(&self) -> impl Iterator<Item = Result<Edge>> + Send + use<> {
         rows::paged(Arc::clone(self.shared()), cf::EDGES, Vec::new()).map(|row| {

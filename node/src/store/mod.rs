@@ -15,6 +15,7 @@ mod lease;
 mod links;
 mod pending;
 mod quarantine;
+mod room;
 mod rows;
 mod scrub;
 mod shared;
@@ -24,7 +25,7 @@ pub(crate) mod tests;
 mod wreck;
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -172,7 +173,8 @@ impl Store {
         multihashes.iter().zip(claimed).map(size).collect()
     }
 
-    /// Stores blocks. Those that are here already cost a look-up, and are put under the lease too.
+    /// Stores blocks. Those that are here already cost a look-up, and are put under the lease too. Waits for a collection
+    /// when there is no room.
     ///
     /// # Errors
     /// [`Kind::Full`] when the disk or the limit is reached, [`Kind::Closed`]; what the database says.
@@ -188,6 +190,8 @@ impl Store {
         let (handle, lease) = (Arc::clone(&self.handle), lease.number());
         async move {
             let bytes: usize = blocks.iter().map(|block| block.data().len()).sum();
+            let shared = &handle.shared;
+            shared.room.make(|| shared.stat().block_bytes, bytes as u64).await;
             let permits = u32::try_from(bytes.clamp(1, QUEUE_BYTES)).expect("the queue's bytes fit");
             let room = Arc::clone(&handle.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
             handle.ask(|reply| Request::Put { blocks, durability, lease, room, reply }).await
@@ -277,6 +281,11 @@ impl Store {
         audit.await.map_err(|error| Error::internal("audit stopped").with_cause(error))?
     }
 
+    /// Makes a copy of the store, as it is now, in a folder that does not exist yet, and returns what is in it.
+    pub(crate) async fn checkpoint(&self, target: PathBuf) -> Result<StoreStat> {
+        self.handle.ask(|reply| Request::Checkpoint { target, reply }).await
+    }
+
     /// Writes what is pending and stops. Later calls answer [`Kind::Closed`]; reads still work.
     ///
     /// # Errors
@@ -289,6 +298,10 @@ impl Store {
                 closed => closed,
             }
         }
+    }
+
+    pub(crate) fn room(&self) -> &room::Room {
+        &self.shared().room
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

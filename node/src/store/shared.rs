@@ -16,11 +16,9 @@ use super::graph::Work;
 use super::layout::{self, BlockId, DagNode, Entry, NO_BLOCK, StoreStat, cf, meta};
 use super::lease::{Lease, LeaseNumber, LeaseTable};
 use super::pending::Pending;
+use super::room::Room;
 use crate::error::{Error, Kind, Result};
 use crate::settings::StoreSettings;
-
-/// Disk that is left free, so that the database can finish what it has accepted and a collection can run.
-pub(super) const RESERVE_BYTES: u64 = 128 << 20;
 
 /// What readers and the committer share.
 #[derive(Debug)]
@@ -28,7 +26,7 @@ pub(crate) struct Shared {
     pub(super) db: Database,
     commits: Mutex<Commits>,
     pub(super) dir: PathBuf,
-    pub(super) max_bytes: Option<u64>,
+    pub(super) room: Room,
     pub(super) pending: Pending,
     pub(super) leases: Arc<LeaseTable>,
     pub(super) next_id: AtomicU64,
@@ -39,6 +37,8 @@ pub(crate) struct Shared {
     /// Why nothing is written any more.
     pub(super) failed: OnceLock<(Kind, String)>,
     pub(super) damaged_count: AtomicU64,
+    /// Pins taken away since the store was opened.
+    pub(super) unpinned_count: AtomicU64,
 }
 
 /// A walk or a release that is under way.
@@ -89,7 +89,7 @@ impl Shared {
             db,
             commits: Mutex::new(commits),
             dir: dir.to_path_buf(),
-            max_bytes: settings.max_bytes,
+            room: Room::new(dir, settings.max_bytes),
             pending: Pending::default(),
             leases: Arc::default(),
             next_id: AtomicU64::new(marks.next_id),
@@ -98,6 +98,7 @@ impl Shared {
             open: Mutex::default(),
             failed,
             damaged_count: AtomicU64::new(0),
+            unpinned_count: AtomicU64::new(0),
         })
     }
 
@@ -159,6 +160,11 @@ impl Shared {
 
     pub(super) fn count(&self, change: impl FnOnce(&mut StoreStat)) {
         change(&mut self.stat.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Pins taken away since the store was opened.
+    pub(crate) fn unpinned_count(&self) -> u64 {
+        self.unpinned_count.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_stat(&self, stat: StoreStat) {
@@ -235,6 +241,7 @@ impl Shared {
     /// Writes a batch through the log. What fails leaves it open what the disk holds: then nothing is written any more.
     pub(super) fn write(&self, mut batch: Batch<'_>) -> Result<()> {
         self.check_writable()?;
+        self.room.before_write();
         // Numbers stand in the log in their order.
         let mut commits = self.lock_commits();
         batch.put(cf::META, meta::COMMIT, commits.next().to_be_bytes());
@@ -279,21 +286,6 @@ impl Shared {
             .failed
             .set((error.kind(), format!("a write failed, open it again when that is mended: {error}")));
     }
-
-    /// Refuses what would fill the disk up to the reserve.
-    pub(super) fn check_disk(&self, bytes: u64) -> Result<()> {
-        let disk = rustix::fs::statvfs(&self.dir)
-            .map_err(|error| Error::internal("free space cannot be read").with_cause(error))?;
-        check_free(disk.f_bavail.saturating_mul(disk.f_frsize), bytes)
-    }
-}
-
-pub(super) fn check_free(free_bytes: u64, bytes: u64) -> Result<()> {
-    if free_bytes >= bytes.saturating_add(RESERVE_BYTES) {
-        return Ok(());
-    }
-    let message = format!("disk of the store is full, free_bytes={free_bytes} reserve={RESERVE_BYTES}");
-    Err(Error::new(Kind::Full, message))
 }
 
 /// What the store knows of itself when it is opened.

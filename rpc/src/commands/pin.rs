@@ -1,9 +1,9 @@
-//! `pin add`, `pin rm`, `pin ls`.
+//! `pin add`, `pin rm`, `pin ls`, `pin update`, `pin verify`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cairn_node::pins::{Pin, PinFilter, PinKind, Pins as Kept};
+use cairn_node::pins::{Pin, PinCheck, PinFilter, PinKind, Pins as Kept};
 use cairn_proto::cid::Cid;
 use cairn_proto::path::ContentPath;
 use futures::TryStreamExt as _;
@@ -347,4 +347,112 @@ fn entry(cid: String, pin: &Pin, named: bool) -> PinList {
     };
     let name = if named { pin.name.clone().unwrap_or_default() } else { String::new() };
     PinList { keys: None, cid, name, kind: kind.to_owned() }
+}
+
+/// Pins one DAG in place of another.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// What is pinned.
+    pub from: String,
+    /// What shall be.
+    pub to: String,
+    /// Let the old pin go.
+    pub unpin: bool,
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        Self { from: String::new(), to: String::new(), unpin: true }
+    }
+}
+
+impl Command for Update {
+    const PATH: &'static str = "pin/update";
+    type Event = Pins;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.arg("from-path", &mut self.from)?;
+        binder.arg("to-path", &mut self.to)?;
+        binder.option("unpin", "", &mut self.unpin)
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    async fn run(self, context: Context, output: Output<Pins>) -> Result<()> {
+        let from = target(&context, &self.from).await?;
+        let to = ContentPath::parse(&self.to)?;
+        let node = context.node().await?;
+        let to = node.pin_update(from, &to, self.unpin, context.session_options()).await?;
+        output.send(Pins { pins: vec![context.text(&from), context.text(&to)], ..Pins::default() }).await
+    }
+}
+
+/// Looks for what is missing below pins.
+#[derive(Debug, Clone, Default)]
+pub struct Verify {
+    /// Tell of whole pins too.
+    pub verbose: bool,
+    /// Tell CIDs only; for people.
+    pub quiet: bool,
+}
+
+/// A pin that was looked through. Source: Kubo 0.43, `ipfs pin verify --enc=json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PinStatus {
+    /// CID.
+    pub cid: String,
+    /// Whether everything is there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ok: bool,
+    /// What is not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bad_nodes: Vec<BadNode>,
+}
+
+impl JsonEvent for PinStatus {}
+
+/// A block that is missing or damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BadNode {
+    /// CID.
+    pub cid: String,
+    /// What is wrong with it.
+    pub err: String,
+}
+
+impl Command for Verify {
+    const PATH: &'static str = "pin/verify";
+    type Event = PinStatus;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.option("verbose", "", &mut self.verbose)?;
+        binder.option("quiet", "q", &mut self.quiet)
+    }
+
+    async fn run(self, context: Context, output: Output<PinStatus>) -> Result<()> {
+        if self.verbose && self.quiet {
+            return Err(Error::client("the --verbose and --quiet options can not be used at the same time"));
+        }
+        let kept = context.node().await?.pins().clone();
+        let status = move |check: PinCheck| PinStatus {
+            cid: context.text(&check.cid),
+            ok: check.broken.is_empty(),
+            bad_nodes: check
+                .broken
+                .into_iter()
+                .map(|(cid, err)| BadNode { cid: context.text(&cid), err })
+                .collect(),
+        };
+        let verbose = self.verbose;
+        output
+            .send_blocking(move || {
+                let checks = kept.verify().map(move |check| check.map(&status).map_err(Error::from));
+                checks.filter(move |status| verbose || !status.as_ref().is_ok_and(|status| status.ok))
+            })
+            .await
+    }
 }

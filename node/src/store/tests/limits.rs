@@ -1,7 +1,7 @@
 //! Limits and settings.
 
 use super::super::layout::meta;
-use super::super::shared::{RESERVE_BYTES, check_free};
+use super::super::room::{RESERVE_BYTES, check_free};
 use super::*;
 
 #[tokio::test]

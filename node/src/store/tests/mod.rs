@@ -62,6 +62,13 @@ pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
     result.unwrap_err().kind()
 }
 
+/// Takes a block away, whatever keeps it.
+pub(crate) fn lose(store: &Store, block: &Block) {
+    let mut batch = store.shared().db.batch();
+    batch.delete(cf::INDEX, block.multihash().to_bytes());
+    store.shared().db.write(batch).unwrap();
+}
+
 /// The folder as a crash at this moment would leave it, but for what RocksDB does by itself meanwhile.
 pub(crate) fn crashed(store: &Store) -> TempDir {
     loop {
