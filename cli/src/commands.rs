@@ -94,6 +94,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Daemon(args) => daemon::run(args, Role::Node, global).await,
         Command::Gateway(args) => daemon::run(args.into(), Role::Gateway, global).await,
         Command::Config(args) => config::run(args, global).await,
+        Command::Repo(repo::Repo::Restore { path }) => repo::restore(&path, global).await,
         Command::Commands(args) => info::commands(&args),
         Command::Completion(args) => info::completion(args.shell),
         Command::Version(args) => info::version(&args, global.enc),

@@ -79,8 +79,11 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<pin::Add>();
     visitor.command::<pin::Ls>();
     visitor.command::<pin::Rm>();
+    visitor.command::<pin::Update>();
+    visitor.command::<pin::Verify>();
     visitor.command::<refs::Local>();
     visitor.command::<refs::Refs>();
+    visitor.command::<repo::Backup>();
     visitor.command::<repo::Gc>();
     visitor.command::<repo::Ls>();
     visitor.command::<repo::Salvage>();

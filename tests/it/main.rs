@@ -2,6 +2,7 @@
 
 mod acme;
 mod arrows;
+mod backup;
 mod bad_input;
 mod browser;
 mod conformance;
@@ -16,6 +17,7 @@ mod lan;
 mod names;
 mod pages;
 mod peers;
+mod pins;
 mod readme;
 mod repair;
 mod two_nodes;

@@ -1,11 +1,15 @@
 //! `cairn repo`.
 
-use anyhow::{Result, bail};
-use cairn_node::settings::units::{format_size, parse_size};
-use cairn_rpc::commands::repo::{Gc, Ls, RepoStat, Salvage, Stat, Verify};
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result, bail};
+use cairn_node::repair;
+use cairn_node::settings::units::{format_size, parse_size};
+use cairn_rpc::commands::repo::{Backup, Copied, Gc, Ls, RepoStat, Salvage, Stat, Verify};
+
+use crate::args::Global;
 use crate::session::Session;
-use crate::terminal;
+use crate::{environment, terminal};
 
 /// Measures and cleans the store.
 #[derive(Debug, clap::Subcommand)]
@@ -20,6 +24,18 @@ pub(crate) enum Repo {
     Verify(VerifyArgs),
     /// Make the store anew from what is whole in a damaged one; the damaged one is kept beside it.
     Salvage,
+    /// Copy the repo into a new folder, with its key, while it is in use.
+    Backup {
+        /// Folder that does not exist yet.
+        #[arg(value_name = "FOLDER")]
+        path: PathBuf,
+    },
+    /// Make a repo of a backup, after looking at every block of it.
+    Restore {
+        /// Folder of the backup.
+        #[arg(value_name = "FOLDER")]
+        path: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,6 +90,14 @@ pub(super) async fn run(command: Repo, session: &Session) -> Result<()> {
         Repo::Ls => session.print(Ls, |out, block| super::line!(out, "{}", block.text)).await,
         Repo::Verify(args) => verify(args, session).await,
         Repo::Salvage => salvage(session).await,
+        Repo::Backup { path } => {
+            // The daemon may run in another folder.
+            let path = std::path::absolute(path)?;
+            let text = path.to_str().context("the path of the folder is not UTF-8")?.to_owned();
+            let command = Backup { path: text };
+            session.print(command, |out, copied| text_of_copy(out, "copied", &copied, &path)).await
+        }
+        Repo::Restore { .. } => unreachable!("it runs without a session"),
     }
 }
 
@@ -148,4 +172,18 @@ async fn salvage(session: &Session) -> Result<()> {
             super::line!(out, "the damaged store is in {}; remove it when nothing is missed", report.damaged)
         })
         .await
+}
+
+/// Makes a repo of a backup.
+pub(super) async fn restore(backup: &Path, global: &Global) -> Result<()> {
+    let repo = environment::repo_path(global)?;
+    let copied = repair::restore(backup, &repo).await?.into();
+    let mut text = String::new();
+    text_of_copy(&mut text, "restored", &copied, &repo)?;
+    Ok(terminal::print_line(text.trim_end())?)
+}
+
+fn text_of_copy(out: &mut String, done: &str, copied: &Copied, to: &Path) -> Result<()> {
+    let (blocks, size, pins) = (copied.num_objects, format_size(copied.repo_size), copied.num_pins);
+    super::line!(out, "{done} {blocks} blocks ({size}) and {pins} pins to {}", to.display())
 }

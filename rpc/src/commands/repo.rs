@@ -1,11 +1,13 @@
-//! `repo stat`, `repo gc`, `repo ls`, `repo verify`, `repo salvage`.
+//! `repo stat`, `repo gc`, `repo ls`, `repo verify`, `repo salvage`, `repo backup`.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use cairn_node::builder::STORE_DIR;
 use cairn_node::repair::{self, VerifyEvent, VerifyOptions};
 use cairn_node::settings::units::parse_duration;
+use cairn_node::store::StoreStat;
 use cairn_proto::cid::Cid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
@@ -324,5 +326,56 @@ impl Command for Salvage {
             damaged: report.damaged.display().to_string(),
         };
         output.send(salvaged).await
+    }
+}
+
+/// Copies the repo of a running node.
+#[derive(Debug, Clone, Default)]
+pub struct Backup {
+    /// Folder for it, on the machine of the node; it does not exist yet.
+    pub path: String,
+}
+
+/// What is in a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Copied {
+    /// Blocks.
+    pub num_objects: u64,
+    /// Their bytes.
+    pub repo_size: u64,
+    /// Pins.
+    pub num_pins: u64,
+}
+
+impl JsonEvent for Copied {}
+
+impl From<StoreStat> for Copied {
+    fn from(stat: StoreStat) -> Self {
+        Self { num_objects: stat.block_count, repo_size: stat.block_bytes, num_pins: stat.pin_count }
+    }
+}
+
+impl Command for Backup {
+    const PATH: &'static str = "repo/backup";
+    type Event = Copied;
+
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.arg("path", &mut self.path)
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    async fn run(self, context: Context, output: Output<Copied>) -> Result<()> {
+        let target = Path::new(&self.path);
+        if !target.is_absolute() {
+            return Err(Error::client(
+                "the node may run in another folder: give the whole path of the backup",
+            ));
+        }
+        let store = context.node().await?.store();
+        output.send(repair::backup(store, context.repo.path(), target).await?.into()).await
     }
 }
