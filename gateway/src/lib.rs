@@ -31,6 +31,7 @@ mod redirects;
 mod request;
 mod respond;
 mod routing;
+mod search;
 mod server;
 mod settings;
 mod sniff;

@@ -3,7 +3,7 @@
 //! Pages hold no script and load nothing, so that their policy can forbid both.
 
 use askama::Template;
-use cairn_proto::content::Entry;
+use cairn_proto::content::{Entry, Progress};
 use cairn_proto::path::Root;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -175,6 +175,23 @@ struct RefusalPage<'a> {
 #[template(path = "front.html")]
 struct FrontPage<'a> {
     title: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "waiting.html")]
+struct WaitingPage<'a> {
+    title: &'a str,
+    path: &'a str,
+    found: &'a str,
+}
+
+/// The page that people see while content is looked for.
+pub(crate) fn waiting(path: &str, progress: Progress) -> String {
+    let mut page = String::new();
+    let Progress { peers_asked_count: asked, providers_found_count: found, .. } = progress;
+    let found = format!("So far: asked {asked} peers, found {found} that say they have it.");
+    write(&WaitingPage { title: "Looking for content", path, found: &found }, &mut page);
+    page
 }
 
 /// The page of a refusal.

@@ -33,6 +33,7 @@ use crate::rate::Buckets;
 use crate::request::{self, ContentRequest, Lifetime, Wanted};
 use crate::respond;
 use crate::routing::{self, Question};
+use crate::search::{self, Searches};
 use crate::server::{Client, Encrypted};
 use crate::settings::Settings;
 
@@ -50,6 +51,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     rates: Option<Buckets>,
     metrics: Arc<Metrics>,
+    searches: Searches,
 }
 
 impl Gateway {
@@ -58,7 +60,8 @@ impl Gateway {
         let cache = Cache::new(settings.cache_bytes);
         let permits = Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)));
         let rates = settings.rate.map(Buckets::new);
-        Self(Arc::new(Shared { content, settings, cache, permits, rates, metrics: Arc::default() }))
+        let (metrics, searches) = (Arc::default(), Searches::new());
+        Self(Arc::new(Shared { content, settings, cache, permits, rates, metrics, searches }))
     }
 
     /// Whether one more request would be answered.
@@ -100,6 +103,9 @@ impl Gateway {
                 let mut job = Job::new(Arc::clone(&self.0), request, permit);
                 if let Some((_, target)) = site {
                     job.arrive(target);
+                }
+                if search::is_for_people(&job.request) {
+                    return self.0.searches.content(job).await;
                 }
                 respond::content(job).await
             }
@@ -277,6 +283,11 @@ impl Job {
     /// What the operator has decided.
     pub(crate) fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    /// The content side of the request.
+    pub(crate) fn session(&mut self) -> Arc<dyn Session> {
+        self.open().session
     }
 
     fn open(&mut self) -> Opened {

@@ -5,6 +5,9 @@ use cairn_tests::{Curl, Node, Scratch, audit};
 /// How a browser asks.
 const BROWSER: &str = "accept: text/html,application/xhtml+xml,*/*;q=0.8";
 
+/// A CID that nobody has. Source: gateway-conformance, TestGatewayCache.
+const NOWHERE: &str = "QmYzfKSE55XCjD1MW128RfciAf2DViABhEiXfgVFMabSjN";
+
 #[test]
 fn pages_are_accessible_in_light_and_in_dark() {
     let scratch = Scratch::new();
@@ -19,8 +22,10 @@ fn pages_are_accessible_in_light_and_in_dark() {
         (format!("/ipfs/{cid}/a/"), 200),
         (format!("/ipfs/{cid}/missing"), 404),
         ("/ipfs/nonsense".to_owned(), 400),
+        (format!("/ipfs/{NOWHERE}"), 202),
     ] {
-        let page = Curl::get(&format!("{gateway}{path}")).with(&["--header", BROWSER]).body(status);
+        let browser = ["--header", BROWSER, "--header", "sec-fetch-dest: document"];
+        let page = Curl::get(&format!("{gateway}{path}")).with(&browser).body(status);
         let page = String::from_utf8(page).expect("pages are text");
         let dark = page.replace("@media (prefers-color-scheme:dark)", "@media all");
         assert_ne!(page, dark, "{path} has a dark side");

@@ -30,7 +30,7 @@ use crate::pipeline::Job;
 use crate::range::{self, Ranged};
 use crate::request::{ContentRequest, Lifetime, Mount};
 
-pub(crate) use page::{front, refusal};
+pub(crate) use page::{front, refusal, waiting};
 
 /// Answers a request for content.
 pub(crate) async fn content(mut job: Job) -> Result<Response, Refusal> {

@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use cairn_proto::content::Progress;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::response;
 use crate::error::{Failure, Refusal};
@@ -15,6 +16,17 @@ pub(crate) fn front() -> Response {
     headers::page(&mut headers);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     response(StatusCode::OK, headers, Body::from(pages::front()))
+}
+
+/// The page that stands in for content while it is looked for. The browser asks again by itself.
+pub(crate) fn waiting(path: &str, progress: Progress) -> Response {
+    /// Source: <https://html.spec.whatwg.org/multipage/document-lifecycle.html#shared-declarative-refresh-steps>.
+    const REFRESH: HeaderName = HeaderName::from_static("refresh");
+    let mut headers = HeaderMap::new();
+    headers::page(&mut headers);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFRESH, HeaderValue::from_static("2"));
+    response(StatusCode::ACCEPTED, headers, Body::from(pages::waiting(path, progress)))
 }
 
 /// A refusal: a page for people, a line of text for programs.

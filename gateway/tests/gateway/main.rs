@@ -18,3 +18,4 @@ mod operators;
 mod sockets;
 #[cfg(test)]
 mod support;
+mod waiting;
