@@ -96,7 +96,7 @@ impl<R: AsyncRead + Unpin + Send> CarImport<R> {
     /// The next event, `None` when everything is durable and every root was reported.
     ///
     /// # Errors
-    /// [`crate::Kind::Corrupt`] for a torn or false CAR, with the offset; blocks before it stay as cache.
+    /// [`crate::Kind::Corrupt`] for a torn or false CAR, with the offset; every whole block before it is stored, as cache.
     pub async fn next(&mut self) -> Result<Option<ImportEvent>> {
         match &mut self.state {
             State::Reading => self.read().await.map(Some),
@@ -116,20 +116,16 @@ impl<R: AsyncRead + Unpin + Send> CarImport<R> {
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
         let ended = loop {
-            while let Some(block) = self.reader.next()? {
-                batch_bytes += block.data().len();
-                batch.push(block);
+            match self.fill(&mut batch, &mut batch_bytes).await {
+                Ok(false) if batch_bytes < WRITE_BATCH_BYTES => {}
+                Ok(ended) => break ended,
+                Err(error) => {
+                    // What was whole before it is kept.
+                    self.put(batch, batch_bytes).await?;
+                    self.store.sync().await?;
+                    return Err(self.told(error));
+                }
             }
-            if batch_bytes >= WRITE_BATCH_BYTES {
-                break false;
-            }
-            let mut piece = BytesMut::with_capacity(READ_BYTES);
-            let read = self.input.read_buf(&mut piece).await;
-            if read.map_err(|error| Error::invalid("cannot read the CAR").with_cause(error))? == 0 {
-                self.reader.finish()?;
-                break true;
-            }
-            self.reader.push(&piece);
         };
         self.put(batch, batch_bytes).await?;
         if ended {
@@ -137,6 +133,28 @@ impl<R: AsyncRead + Unpin + Send> CarImport<R> {
             self.state = State::Roots(self.reader.roots().to_vec().into_iter());
         }
         Ok(ImportEvent::Progress { block_count: self.block_count, block_bytes: self.block_bytes })
+    }
+
+    /// Takes the blocks of the next piece; says whether it was the last.
+    async fn fill(&mut self, batch: &mut Vec<Block>, batch_bytes: &mut usize) -> Result<bool> {
+        let mut piece = BytesMut::with_capacity(READ_BYTES);
+        let read = self.input.read_buf(&mut piece).await;
+        let ended = read.map_err(|error| Error::invalid("cannot read the CAR").with_cause(error))? == 0;
+        self.reader.push(&piece);
+        while let Some(block) = self.reader.next()? {
+            *batch_bytes += block.data().len();
+            batch.push(block);
+        }
+        if ended {
+            self.reader.finish()?;
+        }
+        Ok(ended)
+    }
+
+    /// A failure, with what was stored before it.
+    fn told(&self, error: Error) -> Error {
+        let kept = format!("{error}; stored before it, block_count={}", self.block_count);
+        Error::new(error.kind(), kept)
     }
 
     async fn put(&mut self, batch: Vec<Block>, batch_bytes: usize) -> Result<()> {

@@ -231,3 +231,34 @@ async fn fetching_what_is_here_reads_no_leaf_and_counts_all() {
     assert!(!told, "what a pin keeps is not walked");
     node.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_torn_car_gives_its_whole_blocks_and_says_where_it_broke() {
+    let dir = TempDir::new().unwrap();
+    let node = offline_node(dir.path().join("repo")).await;
+    let content: Vec<u8> = (0..(9u32 << 20)).map(|byte| u8::try_from(byte % 241).unwrap()).collect();
+    let (root, _) = add(&node, options(Profile::UnixfsV1_2025), &[("file", &content)]).await;
+    let pieces =
+        node.session(SessionOptions::default()).car(&ContentPath::from_cid(root), DagScope::All.into());
+    let car = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
+    node.shutdown().await.unwrap();
+    // Nine chunks follow the root; the last one lacks its last byte, or the fifth has a wrong one.
+    let mut false_block = car.clone();
+    false_block[5 << 20] ^= 1;
+    for (name, torn, whole_count) in [("torn", &car[..car.len() - 1], 9), ("false", &false_block[..], 5)] {
+        let node = offline_node(dir.path().join(name)).await;
+        let mut import = node.import_car(torn, true);
+        let error = loop {
+            match import.next().await {
+                Ok(Some(ImportEvent::Progress { .. })) => {}
+                Ok(other) => panic!("{name}: {other:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), Kind::Corrupt, "{name}");
+        assert!(error.to_string().contains("offset="), "{name}: {error}");
+        assert!(error.to_string().contains(&format!("block_count={whole_count}")), "{name}: {error}");
+        assert_eq!(node.store().stat().block_count, whole_count, "{name}");
+        node.shutdown().await.unwrap();
+    }
+}
