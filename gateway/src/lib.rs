@@ -2,7 +2,7 @@
 //!
 //! A request goes through one pipeline (`pipeline`): limits → request and host (pure) → resolve → conditional headers →
 //! format → first chunk read *before* the status is sent → body. One file under `respond` per kind of response, one
-//! table of failures in `error`, header texts in `headers`.
+//! table of failures in `error`, header texts in `headers`. `routing` answers questions of routing beside all that.
 //!
 //! Invariant: bytes are never added to content. After the first body byte a failure cuts the connection.
 //!

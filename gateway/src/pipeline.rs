@@ -17,6 +17,7 @@ use cairn_proto::ipns::Name;
 use cairn_proto::path::{ContentPath, Root};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
+use moka::sync::Cache as Moka;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -40,6 +41,12 @@ use crate::settings::Settings;
 /// Longest wait for the DNS to say whether a host is a site by itself; after that it is not.
 const SITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a host that is no site is taken for none.
+const NOT_SITE_TIME: Duration = Duration::from_secs(60);
+
+/// Hosts that are known to be no sites.
+const MAX_NOT_SITES: u64 = 10_000;
+
 /// A gateway over some content. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway(Arc<Shared>);
@@ -48,6 +55,8 @@ struct Shared {
     content: Arc<dyn Content>,
     settings: Settings,
     cache: Cache,
+    /// Domains that were no sites a moment ago, so that a host does not wait for the DNS with every request.
+    not_sites: Moka<String, ()>,
     permits: Arc<Semaphore>,
     rates: Option<Buckets>,
     metrics: Arc<Metrics>,
@@ -58,10 +67,12 @@ impl Gateway {
     /// A gateway; it does nothing before requests come.
     pub fn new(content: Arc<dyn Content>, settings: Settings) -> Self {
         let cache = Cache::new(settings.cache_bytes);
+        let not_sites = Moka::builder().max_capacity(MAX_NOT_SITES).time_to_live(NOT_SITE_TIME).build();
         let permits = Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)));
         let rates = settings.rate.map(Buckets::new);
         let (metrics, searches) = (Arc::default(), Searches::new());
-        Self(Arc::new(Shared { content, settings, cache, permits, rates, metrics, searches }))
+        let shared = Shared { content, settings, cache, not_sites, permits, rates, metrics, searches };
+        Self(Arc::new(shared))
     }
 
     /// Whether one more request would be answered.
@@ -160,10 +171,18 @@ impl Shared {
     /// The domain that a request was sent to and where its DNSLink leads, if it has one.
     async fn site(&self, method: &Method, caller: &Caller) -> Option<(String, Target)> {
         let domain = request::possible_site(method, caller, &self.settings)?;
+        if self.not_sites.contains_key(domain) {
+            return None;
+        }
         let path = ContentPath::new(Root::Ipns(domain.to_owned()), [] as [&str; 0]).ok()?;
         let session = self.content.session(SessionOptions { local_only: true, block_timeout: None });
-        let target = tokio::time::timeout(SITE_TIMEOUT, session.name(&path)).await.ok()?.ok()?;
-        Some((domain.to_owned(), target))
+        match tokio::time::timeout(SITE_TIMEOUT, session.name(&path)).await {
+            Ok(Ok(target)) => Some((domain.to_owned(), target)),
+            _ => {
+                self.not_sites.insert(domain.to_owned(), ());
+                None
+            }
+        }
     }
 
     /// The question of the routing API that a request asks, if it does.
