@@ -69,7 +69,7 @@ impl Builder {
         groups[0].spawn("denylists", denylists.clone().watch(groups[0].stopping().clone()));
         let exchange = network.as_ref().map(|network| network.exchange.clone());
         let routing = network.as_ref().map(|network| network.routing.clone());
-        let dns = Dns::new(self.settings.name_map.clone());
+        let dns = Dns::new(self.settings.dns.clone(), None);
         let clock: WallClock = Arc::new(SystemTime::now);
         let names = Names::new(store.rows(Table::Names), routing, dns, clock, groups[0].clone());
         let blocks = Blocks::new(store, exchange, self.settings.block_timeout, denylists);

@@ -22,8 +22,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Listeners, peers and transports. `None` for a node that never touches the network.
     pub swarm: Option<SwarmSettings>,
-    /// What domains lead to whatever the DNS says.
-    pub name_map: crate::names::NameMap,
+    /// Where domains are looked up.
+    pub dns: crate::names::DnsSettings,
     /// Longest wait for a single block from the network before a request fails with [`crate::Kind::Timeout`].
     pub block_timeout: Duration,
     /// Folders with lists of what is not served; see [`crate::denylists`].

@@ -22,7 +22,7 @@ async fn offline_node(repo: PathBuf) -> Node {
         identity: Keypair::generate_ed25519(),
         store: StoreSettings::default(),
         swarm: None,
-        name_map: crate::names::NameMap::default(),
+        dns: crate::names::DnsSettings::default(),
         block_timeout: Duration::from_secs(1),
         denylists: Vec::new(),
     };

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use cairn_proto::content::Target;
 use cairn_proto::path::ContentPath;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
-use tokio::sync::OnceCell;
+use rustls::ClientConfig;
 
+use super::resolvers::{DohServer, Resolvers};
 use crate::{Error, Kind, Result};
 
 /// Longest domain name, in bytes. Source: RFC 1035 §2.3.4.
@@ -38,18 +38,26 @@ impl FromStr for NameMap {
     }
 }
 
+/// Where domains are looked up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// What counts before the DNS.
+    pub map: NameMap,
+    /// Resolvers for the names below some domains; this computer's knows the others.
+    pub resolvers: Vec<(String, DohServer)>,
+}
+
 /// Looks domains up.
 #[derive(Debug, Default)]
 pub struct Dns {
     map: NameMap,
-    /// Made by the first look-up, so that a node that needs no DNS reads no configuration of it.
-    system: OnceCell<TokioResolver>,
+    resolvers: Resolvers,
 }
 
 impl Dns {
-    /// The DNS of this computer, and before it a map.
-    pub fn new(map: NameMap) -> Self {
-        Self { map, system: OnceCell::new() }
+    /// Look-ups as the settings say. `tls` says whom a resolver over HTTPS is trusted by, in place of this computer's list.
+    pub fn new(settings: DnsSettings, tls: Option<ClientConfig>) -> Self {
+        Self { map: settings.map, resolvers: Resolvers::new(settings.resolvers, tls) }
     }
 
     /// What a domain leads to.
@@ -64,7 +72,7 @@ impl Dns {
         if is_offline {
             return Err(Error::new(Kind::NotLocal, format!("the DNS is not asked offline, domain={domain}")));
         }
-        let resolver = self.system.get_or_try_init(|| async { system() }).await?;
+        let resolver = self.resolvers.of(&domain).await?;
         // The dot at the end keeps the search list of this computer out of it.
         let answer = resolver.txt_lookup(format!("_dnslink.{domain}.")).await;
         let answer = answer.map_err(|error| {
@@ -80,12 +88,6 @@ impl Dns {
         })?;
         Ok(Target { path, fresh_for: Some(answer.valid_until().saturating_duration_since(Instant::now())) })
     }
-}
-
-fn system() -> Result<TokioResolver> {
-    let failed =
-        |error| Error::new(Kind::Unavailable, "the DNS of this computer cannot be used").with_cause(error);
-    TokioResolver::builder_tokio().map_err(failed)?.build().map_err(failed)
 }
 
 /// The path of the first link; of several the lowest text counts, so that every resolver decides alike.

@@ -3,12 +3,13 @@
 //! A record is valid until its end and fresh for its time to live. One that is valid but no longer fresh is used at once
 //! while a newer one is looked for behind it, so that nobody waits for a search of the DHT twice.
 //!
-//! Must not know blocks or DAGs. Read [`Names::resolve`] first; [`dns`] asks the DNS, [`held`] keeps records.
+//! Must not know blocks or DAGs. Read [`Names::resolve`] first; [`dns`] asks the DNS, through [`resolvers`], [`held`] keeps records.
 
 mod dns;
 mod held;
+mod resolvers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -27,8 +28,9 @@ use crate::store::Rows;
 use crate::tasks::Tasks;
 use crate::{Error, Kind, Result};
 
-pub use dns::{Dns, NameMap};
+pub use dns::{Dns, DnsSettings, NameMap};
 use held::{Found, Held};
+pub use resolvers::DohServer;
 
 /// Longest chain of names that lead to names. Source: <https://specs.ipfs.tech/http-gateways/dnslink-gateway/> (32).
 pub const MAX_NAME_STEPS: usize = 32;

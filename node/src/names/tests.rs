@@ -38,7 +38,13 @@ impl Bench {
 
 fn names(store: &Store, map: &str, now_s: u64) -> Names {
     let clock: WallClock = Arc::new(move || UNIX_EPOCH + Duration::from_secs(now_s));
-    Names::new(store.rows(Table::Names), None, Dns::new(map.parse().unwrap()), clock, Tasks::new("test"))
+    Names::new(
+        store.rows(Table::Names),
+        None,
+        Dns::new(DnsSettings { map: map.parse().unwrap(), resolvers: Vec::new() }, None),
+        clock,
+        Tasks::new("test"),
+    )
 }
 
 fn name_of(key: &Keypair) -> Name {
@@ -46,7 +52,7 @@ fn name_of(key: &Keypair) -> Name {
 }
 
 /// A record of the second version only, valid to the end of `year`.
-fn record(key: &Keypair, value: &str, sequence: i128, year: u32) -> Bytes {
+pub(crate) fn record(key: &Keypair, value: &str, sequence: i128, year: u32) -> Bytes {
     let bytes = |text: String| Value::Bytes(text.into_bytes());
     let entries = [
         ("Value", bytes(value.to_owned())),
@@ -152,4 +158,70 @@ async fn what_leads_nowhere_says_why() {
     let other = Keypair::generate_ed25519();
     let refused = bench.names.put(&name, record(&other, CID, 2, 2031), false).await;
     assert_eq!(refused.unwrap_err().kind(), Kind::Invalid);
+}
+
+/// A resolver over HTTPS on this computer that answers every question with one text; and whom to trust for it.
+async fn resolver(text: &'static str) -> (DohServer, rustls::ClientConfig) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = key.cert.der().clone();
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key.signing_key.into())
+        .unwrap();
+    server.alpn_protocols = vec![b"h2".to_vec()];
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/dns-query", listener.local_addr().unwrap());
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = hyper_util::rt::TokioIo::new(acceptor.accept(stream).await.unwrap());
+            let service = hyper::service::service_fn(|request| answer(request, text));
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let serving =
+                hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service);
+            tokio::spawn(serving);
+        }
+    });
+    (url.parse().unwrap(), client)
+}
+
+async fn answer(
+    request: http::Request<hyper::body::Incoming>,
+    text: &'static str,
+) -> Result<http::Response<http_body_util::Full<Bytes>>, std::convert::Infallible> {
+    use hickory_resolver::proto::op::Message;
+    use hickory_resolver::proto::rr::rdata::TXT;
+    use hickory_resolver::proto::rr::{RData, Record as Row};
+    use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinEncodable as _};
+    use http_body_util::BodyExt as _;
+
+    let question = request.into_body().collect().await.unwrap().to_bytes();
+    let question = Message::from_bytes(&question).unwrap();
+    let mut answer = question.clone().into_response();
+    for query in &question.queries {
+        let text = RData::TXT(TXT::new(vec![text.to_owned()]));
+        answer.add_answer(Row::from_rdata(query.name().clone(), 90, text));
+    }
+    let body = http_body_util::Full::new(answer.to_bytes().unwrap().into());
+    Ok(http::Response::builder().header("content-type", "application/dns-message").body(body).unwrap())
+}
+
+#[tokio::test]
+async fn names_below_a_domain_are_asked_of_its_own_resolver() {
+    let (server, tls) =
+        resolver("dnslink=/ipfs/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").await;
+    let settings = DnsSettings { map: NameMap::default(), resolvers: vec![("eth.".to_owned(), server)] };
+    let target = Dns::new(settings, Some(tls)).look_up("site.eth", false).await.unwrap();
+    assert_eq!(target.path.to_string(), format!("/ipfs/{CID}"));
+    assert!(target.fresh_for.is_some_and(|fresh_for| fresh_for <= Duration::from_secs(90)), "{target:?}");
 }

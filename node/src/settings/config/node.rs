@@ -1,5 +1,6 @@
 //! The keys that the node itself reads.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -11,6 +12,7 @@ use super::{
     BOOTSTRAP, Config, DEFAULT_BLOCK_TIMEOUT, DEFAULT_MAX_MEMORY_BYTES, decode_key, defaults, invalid,
 };
 use crate::error::Result;
+use crate::names::{DnsSettings, DohServer};
 use crate::settings::addresses::{Announce, Withheld, parse_network};
 use crate::settings::units::{parse_duration, parse_size};
 use crate::settings::{DhtMode, Settings, StoreSettings, SwarmSettings};
@@ -39,7 +41,7 @@ impl Config {
             identity,
             store: self.store()?,
             swarm: Some(self.swarm()?),
-            name_map: self.read_with("DNS.NameMap", str::parse)?.unwrap_or_default(),
+            dns: self.dns()?,
             block_timeout: self
                 .read_with("Bitswap.BlockTimeout", parse_duration)?
                 .unwrap_or(DEFAULT_BLOCK_TIMEOUT),
@@ -88,6 +90,20 @@ impl Config {
             max_bytes: self.read_size("Datastore.StorageMax")?,
             memory_bytes: usize::try_from(memory_bytes / of * share)
                 .map_err(|error| invalid("Resources.MaxMemory", error))?,
+        })
+    }
+
+    /// Source of `DNS.Resolvers`: Kubo `docs/config.md`. `auto` stands for no resolver of its own.
+    fn dns(&self) -> Result<DnsSettings> {
+        let key = "DNS.Resolvers";
+        let resolvers: BTreeMap<String, String> = self.read(key)?.unwrap_or_default();
+        let resolvers = resolvers.into_iter().filter(|(_, url)| url != "auto" && !url.is_empty());
+        let resolvers = resolvers.map(|(domain, url)| {
+            Ok((domain, url.parse::<DohServer>().map_err(|error| invalid(key, error))?))
+        });
+        Ok(DnsSettings {
+            map: self.read_with("DNS.NameMap", str::parse)?.unwrap_or_default(),
+            resolvers: resolvers.collect::<Result<_>>()?,
         })
     }
 
