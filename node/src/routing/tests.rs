@@ -1,7 +1,9 @@
 //! Nodes that find each other's content through a DHT of their own, in memory.
 
 use cairn_proto::cid::{HashFunction, Multihash};
+use cairn_proto::ipns::Name;
 use futures::StreamExt as _;
+use libp2p::identity::Keypair;
 use libp2p::kad::store::MemoryStore;
 use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, kad, noise, tcp, yamux};
@@ -31,6 +33,21 @@ async fn two_around_a_server() -> (Node, Node, Node) {
 
 async fn find(node: &Node, key: Multihash) -> Vec<Provider> {
     node.routing.find_providers(key, 10).collect().await
+}
+
+#[tokio::test]
+async fn a_record_that_one_node_tells_another_finds_at_a_third() {
+    let (_server, one, other) = two_around_a_server().await;
+    let key = Keypair::generate_ed25519();
+    let name = Name::parse(&key.public().to_peer_id().to_string()).unwrap();
+    let record = crate::names::tests::record(&key, "/ipns/example.com", 1, 9999);
+    let value = record.to_vec();
+    soon("record taken", || async { one.routing.put_value(name.routing_key(), value.clone()).await.ok() })
+        .await;
+    let found: Vec<_> = other.routing.get_value(name.routing_key(), 4).collect().await;
+    assert!(found.contains(&value), "{found:?}");
+    let error = one.routing.put_value(name.routing_key(), b"no record".to_vec()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
 }
 
 #[tokio::test]

@@ -126,7 +126,9 @@ impl Queries {
                 match dht.kad().put_record(record, kad::Quorum::One) {
                     Ok(id) => ((query.scope, id), Waiting::PutValue(reply)),
                     Err(error) => {
-                        let error = Error::new(Kind::Full, "no room for the record").with_cause(error);
+                        let error =
+                            Error::new(Kind::Invalid, "the record is not valid, or a better one is known")
+                                .with_cause(error);
                         let _ = reply.send(Err(error));
                         return;
                     }

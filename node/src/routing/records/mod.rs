@@ -1,4 +1,4 @@
-//! What this node keeps for the DHT: who provides which content. Bounded, expiring, and never slow.
+//! What this node keeps for the DHT: who provides which content, and the records of names. Bounded, expiring, and never slow.
 //!
 //! Kademlia calls a [`RecordStore`] on the swarm's own task, where nothing may wait for a disk to write. So a change goes
 //! into a cache of rows and into a bounded queue, which a writer empties in batches. What is not written yet stays in
@@ -9,6 +9,7 @@ mod counts;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod values;
 mod writer;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
 use counts::Counts;
 use rows::{Entry, Rows};
+use values::Values;
 pub use writer::{Backing, MemoryBacking, RowChange, RowIter};
 
 use crate::tasks::Tasks;
@@ -58,6 +60,7 @@ pub struct Records {
     clock: Clock,
     counts: Counts,
     rows: Rows,
+    values: Values,
 }
 
 struct Clock(WallClock);
@@ -77,7 +80,7 @@ impl Records {
         let counts = Counts::default();
         let queue = writer::start(Arc::clone(&backing), prefix, counts.clone(), Arc::clone(&clock), tasks);
         let rows = Rows::new(backing, prefix, queue, limits.max_cached_rows);
-        Self { local, limits, clock: Clock(clock), counts, rows }
+        Self { local, limits, clock: Clock(clock), counts, rows, values: Values::new() }
     }
 
     fn check_room(&self, provider: &PeerId, now_s: u64) -> Result<()> {
@@ -97,19 +100,23 @@ impl RecordStore for Records {
     type RecordsIter<'a> = std::iter::Empty<Cow<'a, Record>>;
     type ProvidedIter<'a> = std::iter::Empty<Cow<'a, ProviderRecord>>;
 
-    /// None: values are not kept.
-    fn get(&self, _key: &RecordKey) -> Option<Cow<'_, Record>> {
-        None
+    /// The IPNS record under a key.
+    fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
+        let value = self.values.get(key.as_ref(), (self.clock.0)())?;
+        Some(Cow::Owned(Record::new(key.clone(), value.to_vec())))
     }
 
-    /// Accepted and not kept: a value of ours is kept by whoever has it told, and one of another peer does not come here.
-    fn put(&mut self, _record: Record) -> Result<()> {
-        Ok(())
+    /// Keeps an IPNS record that is valid and better than the one that is kept; every other value is refused.
+    fn put(&mut self, record: Record) -> Result<()> {
+        let is_kept = self.values.put(record.key.as_ref(), record.value, (self.clock.0)());
+        if is_kept { Ok(()) } else { Err(Error::MaxRecords) }
     }
 
-    fn remove(&mut self, _key: &RecordKey) {}
+    fn remove(&mut self, key: &RecordKey) {
+        self.values.remove(key.as_ref());
+    }
 
-    /// None: values are not kept.
+    /// None: telling values again is their owners' business.
     fn records(&self) -> Self::RecordsIter<'_> {
         std::iter::empty()
     }

@@ -57,6 +57,33 @@ impl Bench {
     }
 }
 
+#[tokio::test]
+async fn only_valid_records_of_names_are_kept_and_only_to_their_end() {
+    use cairn_proto::ipns::Name;
+    use libp2p::identity::Keypair;
+
+    let mut bench = Bench::new(RecordLimits::default());
+    let key = Keypair::generate_ed25519();
+    let name = Name::parse(&key.public().to_peer_id().to_string()).unwrap();
+    let row = RecordKey::new(&name.routing_key());
+    // The clock of these tests stands in 2084.
+    let made =
+        |sequence, year| crate::names::tests::record(&key, "/ipns/example.com", sequence, year).to_vec();
+    let mut put =
+        |key: &RecordKey, value: Vec<u8>| bench.records.put(Record::new(key.clone(), value)).is_ok();
+    assert!(put(&row, made(2, 2085)));
+    assert!(put(&row, made(2, 2085)), "telling it again is no fault");
+    assert!(!put(&row, made(1, 2090)), "an older one");
+    assert!(!put(&row, made(3, 2083)), "an expired one");
+    assert!(!put(&row, b"nonsense".to_vec()));
+    assert!(!put(&RecordKey::new(b"/pk/x"), made(2, 2085)), "another kind of key");
+    let kept = |bench: &Bench| bench.records.get(&row).map(|record| record.value.clone());
+    assert_eq!(kept(&bench), Some(made(2, 2085)));
+    bench.pass(Duration::from_secs(2 * 366 * 24 * HOUR_S));
+    assert_eq!(kept(&bench), None, "it has expired");
+    bench.records.remove(&row);
+}
+
 fn clock(now_s: &Arc<AtomicU64>) -> WallClock {
     let now_s = Arc::clone(now_s);
     Arc::new(move || UNIX_EPOCH + Duration::from_secs(now_s.load(Ordering::Relaxed)))

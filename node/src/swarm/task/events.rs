@@ -155,9 +155,10 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(record) } } => {
                 self.on_provider_record(scope, record);
             }
-            // Values are another issue's: without a check of their signatures none is kept.
-            kad::Event::InboundRequest { request: InboundRequest::PutRecord { .. } } => {
-                self.counters.records_refused_total += 1;
+            kad::Event::InboundRequest {
+                request: InboundRequest::PutRecord { record: Some(record), .. },
+            } => {
+                self.on_value(scope, record);
             }
             kad::Event::RoutingUpdated { peer, addresses, .. } => {
                 if let Some(dht) = self.swarm.behaviour_mut().dht(scope) {
@@ -169,6 +170,16 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             | kad::Event::UnroutablePeer { .. }
             | kad::Event::RoutablePeer { .. }
             | kad::Event::PendingRoutablePeer { .. } => {}
+        }
+    }
+
+    /// Keeps what another peer wants kept, if the store of records takes it.
+    fn on_value(&mut self, scope: Scope, record: kad::Record) {
+        let Some(dht) = self.swarm.behaviour_mut().dht(scope) else { return };
+        if dht.kad().store_mut().put(record).is_ok() {
+            self.counters.records_stored_total += 1;
+        } else {
+            self.counters.records_refused_total += 1;
         }
     }
 
