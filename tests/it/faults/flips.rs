@@ -9,6 +9,7 @@ use cairn_node::settings::StoreSettings;
 use cairn_node::{Kind, Node};
 use cairn_proto::cid::{Cid, RAW};
 use cairn_tests::{Fault, run, shim};
+use futures::stream::{self, StreamExt as _};
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +18,8 @@ use tempfile::TempDir;
 use super::{DEADLINE, Promises, World, child, count, open, seed};
 
 const STEPS: usize = 40;
+/// Repos looked at side by side: opening and closing one is mostly waiting.
+const AT_ONCE: usize = 4;
 
 /// `CAIRN_TEST_FLIPS` says how many.
 #[tokio::test]
@@ -47,32 +50,37 @@ async fn a_flipped_bit_in_any_file_is_noticed_and_costs_no_more_than_its_file() 
         Contents::of(&node).unwrap()
     };
     assert!(!whole.blocks.is_empty() && !whole.pins.is_empty());
+    let places: Vec<_> =
+        (0..flips).map(|_| (pristine.place(&mut random), random.random_range(0..8))).collect();
+    let outcomes = stream::iter(&places).map(|((name, at), bit)| {
+        let flip = (name.as_path(), *at, *bit);
+        let (pristine, whole) = (&pristine, &whole);
+        async move { (flip, pristine.outcome(flip, whole).await) }
+    });
     let mut found = BTreeMap::<String, [usize; 3]>::new();
-    for _ in 0..flips {
-        let (name, at) = pristine.place(&mut random);
-        let bit = random.random_range(0..8);
-        let counts = found.entry(kind_of(&name)).or_default();
-        match pristine.open_flipped(Some((&name, at, bit))).await {
-            Err(error) => {
-                assert!(!is_data(&name), "{} byte {at} bit {bit}: {error}", name.display());
-                assert_eq!(error.kind(), Kind::Corrupt, "{} byte {at} bit {bit}: {error}", name.display());
-                assert!(error.to_string().contains("repo salvage"), "{error}");
-                counts[2] += 1;
-                if counts[2] == 1 {
-                    whole.check_salvaged(&pristine, (&name, at, bit)).await;
-                }
-            }
-            Ok((_repo, node)) => {
-                let noticed = whole.check(&node, &format!("{} byte {at} bit {bit}", name.display())).await;
-                counts[usize::from(noticed)] += 1;
-                node.shutdown().await.ok();
-            }
+    let mut outcomes = outcomes.buffer_unordered(AT_ONCE);
+    while let Some((flip, outcome)) = outcomes.next().await {
+        let counts = found.entry(kind_of(flip.0)).or_default();
+        counts[outcome as usize] += 1;
+        if outcome == Outcome::Refused && counts[outcome as usize] == 1 {
+            whole.check_salvaged(&pristine, flip).await;
         }
     }
     for (kind, [harmless, noticed, refused]) in found {
         println!("{kind}: {harmless} harmless, {noticed} noticed on read, {refused} refused at start");
     }
     println!("{flips} flipped bits");
+}
+
+/// What a flipped bit leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Everything is there.
+    Harmless,
+    /// Something is known to be lost.
+    Noticed,
+    /// The store does not open, and says what to do.
+    Refused,
 }
 
 /// File, byte and bit.
@@ -110,6 +118,25 @@ impl Image {
             false => full.choose_weighted(random, |(_, bytes)| bytes.len()).unwrap(),
         };
         (name.clone(), random.random_range(0..bytes.len()))
+    }
+
+    /// Opens the repo with a bit flipped, and checks what it has.
+    async fn outcome(&self, flip: Flip<'_>, whole: &Contents) -> Outcome {
+        let (name, at, bit) = flip;
+        let place = format!("{} byte {at} bit {bit}", name.display());
+        match self.open_flipped(Some(flip)).await {
+            Err(error) => {
+                assert!(!is_data(name), "{place}: {error}");
+                assert_eq!(error.kind(), Kind::Corrupt, "{place}: {error}");
+                assert!(error.to_string().contains("repo salvage"), "{error}");
+                Outcome::Refused
+            }
+            Ok((_repo, node)) => {
+                let noticed = whole.check(&node, &place).await;
+                node.shutdown().await.ok();
+                if noticed { Outcome::Noticed } else { Outcome::Harmless }
+            }
+        }
     }
 
     async fn open_flipped(&self, flip: Option<Flip<'_>>) -> cairn_node::Result<(TempDir, Node)> {

@@ -146,11 +146,16 @@ async fn run(seed: u64) {
     world.check(&store, &model);
 }
 
-#[tokio::test]
-async fn random_operations_leave_what_the_model_says() {
+#[test]
+fn random_operations_leave_what_the_model_says() {
     let operations = std::env::var("CAIRN_TEST_OPERATIONS").map_or(OPERATIONS, |text| text.parse().unwrap());
-    for _ in 0..operations.div_ceil(STEPS) {
-        run(rand::random()).await;
-    }
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let run_share = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for _ in 0..operations.div_ceil(STEPS * threads) {
+            runtime.block_on(run(rand::random()));
+        }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(run_share))));
     println!("{operations} operations");
 }
