@@ -17,7 +17,9 @@ pub const MAX_SESSION_WANTS: usize = 16 * 1024;
 /// Blocks of one session that wait to be received: twice what it may want, for those that were cancelled on the way.
 pub(super) const BLOCK_QUEUE: usize = 2 * MAX_SESSION_WANTS;
 
-/// Peers that a session keeps in mind as its providers.
+/// Providers that one search of a session looks for, and that it keeps in mind.
+///
+/// Source: boxo `bitswap/internal/defaults` (10).
 pub const MAX_PROVIDERS: usize = 10;
 
 /// Wants that belong together, since who has one is likely to have the others. Dropping it cancels what is still wanted.

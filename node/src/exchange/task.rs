@@ -27,14 +27,9 @@ use super::ledger::Ledger;
 use super::ports::{Blocks, Peers};
 use super::reader::Reader;
 use super::writer::{ANSWER_QUEUE, Answerer, ENTRIES_QUEUE, Writer};
-use super::{Counters, Stat};
+use super::{Counters, MAX_PROVIDERS, Stat};
 use crate::swarm::bitswap::{Change, KeepAlive, Link, Opener, Wire};
 use crate::tasks::Tasks;
-
-/// Providers that one search looks for.
-///
-/// Source: boxo `bitswap/internal/defaults` (10).
-const MAX_PROVIDERS: usize = 10;
 
 /// Actions done before peers are told, so that what belongs together goes in one message.
 const MAX_ACTIONS: usize = 64;

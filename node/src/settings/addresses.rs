@@ -102,7 +102,8 @@ fn is_in(network: &IpNet, addr: &Multiaddr) -> bool {
     leading_ip(addr).is_some_and(|ip| network.contains(&ip.to_canonical()))
 }
 
-fn leading_ip(addr: &Multiaddr) -> Option<IpAddr> {
+/// IP address at the front of an address.
+pub(crate) fn leading_ip(addr: &Multiaddr) -> Option<IpAddr> {
     match addr.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),

@@ -1,6 +1,6 @@
 //! What kind of address one is, and which of them a DHT takes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -77,15 +77,6 @@ pub(super) fn reach(addr: &Multiaddr) -> Reach {
 /// Whether anybody can reach `addr`.
 pub(crate) fn is_public(addr: &Multiaddr) -> bool {
     reach(addr) == Reach::Public
-}
-
-/// IP address at the front of `addr`.
-pub(super) fn ip(addr: &Multiaddr) -> Option<IpAddr> {
-    match addr.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    }
 }
 
 /// Whether one of our transports can dial `addr`: TCP, QUIC v1 or memory, with or without a peer ID behind.

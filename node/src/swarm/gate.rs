@@ -22,7 +22,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::address;
-use crate::settings::addresses::Networks;
+use crate::settings::addresses::{Networks, leading_ip};
 
 /// Connections of one peer, for when both sides dial at once over both transports.
 const MAX_PER_PEER: u32 = 4;
@@ -165,7 +165,7 @@ impl Subnet {
             return None;
         }
         let of_ip4 = |ip: Ipv4Addr| Self(u64::from(ip.to_bits()));
-        match address::ip(addr)? {
+        match leading_ip(addr)? {
             IpAddr::V4(ip) => Some(of_ip4(ip)),
             IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
                 Some(ip) => Some(of_ip4(ip)),
