@@ -10,6 +10,7 @@ mod lan;
 mod node;
 mod pebble;
 mod peers;
+mod ports;
 mod process;
 mod tools;
 
@@ -18,7 +19,8 @@ pub use faults::{Fault, Recording, Shim, fast_folder, shim};
 pub use helia::Helia;
 pub use lan::Lan;
 pub use node::{Node, Profile, Transport};
-pub use pebble::{Pebble, free_port};
+pub use pebble::Pebble;
 pub use peers::{Peer, cairn_binary, find, skip};
+pub use ports::free_port;
 pub use process::{Output, Process, run, until};
 pub use tools::{Curl, audit, browse, sha256_of};

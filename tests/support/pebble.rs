@@ -1,7 +1,6 @@
 //! Pebble, Let's Encrypt's own test authority: it checks proofs as the real one does, over ports that it is told.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::peers::{self, Peer};
+use crate::ports::free_port;
 use crate::process::{Process, run, until};
 use crate::tools::Curl;
 
@@ -23,13 +23,6 @@ pub struct Pebble {
     folder: TempDir,
     port: u16,
     roots_port: u16,
-}
-
-/// A loopback port that nobody uses.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    listener.local_addr().expect("a listener has an address").port()
 }
 
 impl Pebble {
@@ -68,7 +61,9 @@ impl Pebble {
         fs::write(&config_path, config.to_string()).expect("a file can be written");
         let mut authority = Command::new(programs.join("pebble"));
         authority.arg("-config").arg(&config_path).args(["-strict", "-dnsserver", &at(names_port)]);
-        authority.env("PEBBLE_VA_NOSLEEP", "1");
+        // It refuses some good nonces, to see that clients try again, which they do three times: one in twenty, as it comes, would
+        // fail one order in a thousand.
+        authority.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "1");
         let mut authority = Process::start("pebble", &mut authority);
         authority.wait_for("its directory", DEADLINE, |line| line.contains("ACME directory").then_some(()));
         let pebble = Self { _names: names, _authority: authority, folder, port, roots_port };
