@@ -7,6 +7,7 @@
 //!
 //! Must not know UnixFS, pins or paths. Read [`Session`] first, then `task`.
 
+pub mod http;
 mod ledger;
 pub mod ports;
 mod reader;

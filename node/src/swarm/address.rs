@@ -1,6 +1,6 @@
 //! What kind of address one is, and which of them a DHT takes.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -77,6 +77,15 @@ pub(super) fn reach(addr: &Multiaddr) -> Reach {
 /// Whether anybody can reach `addr`.
 pub(crate) fn is_public(addr: &Multiaddr) -> bool {
     reach(addr) == Reach::Public
+}
+
+/// Whether anybody can reach `ip`.
+pub(crate) fn is_public_ip(ip: IpAddr) -> bool {
+    let reach = match ip {
+        IpAddr::V4(ip) => reach_of_ip4(ip),
+        IpAddr::V6(ip) => reach_of_ip6(ip),
+    };
+    reach == Reach::Public
 }
 
 /// Whether one of our transports can dial `addr`: TCP, QUIC v1 or memory, with or without a peer ID behind.

@@ -32,8 +32,8 @@ use libp2p::kad::store::RecordStore;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use address::is_public;
 pub use address::{LAN_DHT, WAN_DHT};
+pub(crate) use address::{is_public, is_public_ip};
 pub use dht::Scope;
 pub use query::Provider;
 pub(crate) use query::{Query, Question};
