@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::blocks::Blocks;
 use crate::dag::{self, AddEvent, AddOptions, Adder, CarImport};
+use crate::denylists::Denylists;
 use crate::gc::GcReport;
 use crate::names::Names;
 use crate::pins::{PinKind, Pins};
@@ -66,6 +67,11 @@ impl Node {
         self.inner.blocks.store()
     }
 
+    /// What is neither served nor taken in.
+    pub fn denylists(&self) -> &Denylists {
+        self.inner.blocks.denylists()
+    }
+
     /// What is kept.
     pub fn pins(&self) -> &Pins {
         &self.inner.pins
@@ -97,6 +103,7 @@ impl Node {
             store: self.store().clone(),
             pins: self.inner.pins.clone(),
             exchange: self.exchange().cloned(),
+            denylists: self.inner.blocks.denylists().clone(),
         };
         Adder::new(target, options)
     }
@@ -177,7 +184,8 @@ impl Node {
 
     /// Imports a CAR; its roots are pinned if asked, once every block is durable.
     pub fn import_car<R: AsyncRead + Unpin + Send>(&self, reader: R, pin_roots: bool) -> CarImport<R> {
-        CarImport::new(self.store().clone(), self.inner.pins.clone(), reader, pin_roots)
+        let Inner { blocks, pins, .. } = &*self.inner;
+        CarImport::new(blocks.store().clone(), pins.clone(), blocks.denylists().clone(), reader, pin_roots)
     }
 
     /// Removes blocks that nothing keeps.

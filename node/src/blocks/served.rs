@@ -1,7 +1,7 @@
 //! What peers are served: the store, less what the operator forbids.
 
 use cairn_proto::block::Block;
-use cairn_proto::cid::{Cid, DAG_PB, Multihash, RAW};
+use cairn_proto::cid::{Cid, Multihash, RAW};
 
 use crate::denylists::Denylists;
 use crate::exchange::ports;
@@ -20,9 +20,9 @@ impl Served {
         Self { store, denylists }
     }
 
-    /// Rules of the oldest kind are bound to a codec, which is not known here; [`ports::Blocks::read`] knows it.
+    /// No rule depends on the codec of a CID.
     fn is_allowed(&self, hash: &Multihash) -> bool {
-        [RAW, DAG_PB].iter().all(|codec| self.denylists.check_block(&Cid::new_v1(*codec, *hash)).is_ok())
+        self.denylists.check_block(&Cid::new_v1(RAW, *hash)).is_ok()
     }
 }
 

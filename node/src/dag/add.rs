@@ -2,6 +2,10 @@
 //!
 //! Invariant: an [`AddEvent::Added`] is sent only after its blocks are durable, and the last one only after the pin.
 //! Everything is held by one lease until then, so a collection that runs meanwhile takes nothing of an unfinished add.
+//!
+//! # Differences
+//! What a denylist forbids is refused, as by Kubo's `block put` and `files write`. Kubo's `add` takes it, and then nothing
+//! reads it (test `what_is_denied_is_not_taken_in`).
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::tree::Tree;
+use crate::denylists::Denylists;
 use crate::exchange;
 use crate::pins::{PinKind, Pins};
 use crate::store::{Durability, Lease, Store};
@@ -88,6 +93,7 @@ pub(crate) struct Target {
     pub(crate) store: Store,
     pub(crate) pins: Pins,
     pub(crate) exchange: Option<exchange::Handle>,
+    pub(crate) denylists: Denylists,
 }
 
 /// An add under way: hand it files, links and directories in any order, then [`Adder::finish`].
@@ -296,6 +302,7 @@ impl Adder {
         if self.options.only_hash {
             return Ok(());
         }
+        self.target.denylists.check_block(block.cid())?;
         self.batch_bytes += block.data().len();
         self.batch.push(block);
         if self.batch_bytes >= WRITE_BATCH_BYTES || self.batch.len() >= WRITE_BATCH_COUNT {

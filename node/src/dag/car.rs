@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::driver::Driver;
+use crate::denylists::Denylists;
 use crate::pins::{PinKind, Pins};
 use crate::store::{Durability, Lease, Store};
 use crate::{Error, Result};
@@ -61,6 +62,7 @@ pub enum ImportEvent {
 pub struct CarImport<R> {
     store: Store,
     pins: Pins,
+    denylists: Denylists,
     lease: Lease,
     input: R,
     reader: car::Reader,
@@ -77,12 +79,13 @@ enum State {
 }
 
 impl<R: AsyncRead + Unpin + Send> CarImport<R> {
-    pub(crate) fn new(store: Store, pins: Pins, input: R, pin_roots: bool) -> Self {
+    pub(crate) fn new(store: Store, pins: Pins, denylists: Denylists, input: R, pin_roots: bool) -> Self {
         let lease = store.lease();
         let reader = car::Reader::new();
         Self {
             store,
             pins,
+            denylists,
             lease,
             input,
             reader,
@@ -96,7 +99,8 @@ impl<R: AsyncRead + Unpin + Send> CarImport<R> {
     /// The next event, `None` when everything is durable and every root was reported.
     ///
     /// # Errors
-    /// [`crate::Kind::Corrupt`] for a torn or false CAR, with the offset; every whole block before it is stored, as cache.
+    /// [`crate::Kind::Corrupt`] for a torn or false CAR, with the offset, [`crate::Kind::Blocked`] or
+    /// [`crate::Kind::BlockedByLaw`] for a block that is forbidden; every whole block before it is stored, as cache.
     pub async fn next(&mut self) -> Result<Option<ImportEvent>> {
         match &mut self.state {
             State::Reading => self.read().await.map(Some),
@@ -142,6 +146,7 @@ impl<R: AsyncRead + Unpin + Send> CarImport<R> {
         let ended = read.map_err(|error| Error::invalid("cannot read the CAR").with_cause(error))? == 0;
         self.reader.push(&piece);
         while let Some(block) = self.reader.next()? {
+            self.denylists.check_block(block.cid())?;
             *batch_bytes += block.data().len();
             batch.push(block);
         }

@@ -17,6 +17,11 @@ use crate::settings::{Settings, StoreSettings};
 use crate::{Kind, Node};
 
 async fn offline_node(repo: PathBuf) -> Node {
+    node_without(repo, Vec::new()).await
+}
+
+/// A node that does not serve what the lists of some folders forbid.
+async fn node_without(repo: PathBuf, denylists: Vec<PathBuf>) -> Node {
     let settings = Settings {
         repo,
         identity: Keypair::generate_ed25519(),
@@ -24,7 +29,7 @@ async fn offline_node(repo: PathBuf) -> Node {
         swarm: None,
         dns: crate::names::DnsSettings::default(),
         block_timeout: Duration::from_secs(1),
-        denylists: Vec::new(),
+        denylists,
     };
     Builder::new(settings).open().await.unwrap()
 }
@@ -260,5 +265,45 @@ async fn a_torn_car_gives_its_whole_blocks_and_says_where_it_broke() {
         assert!(error.to_string().contains(&format!("block_count={whole_count}")), "{name}: {error}");
         assert_eq!(node.store().stat().block_count, whole_count, "{name}");
         node.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_denied_is_not_taken_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lists, source) = (folder.path().join("lists"), offline_node(folder.path().join("a")).await);
+    let content = vec![7; 300_000];
+    let (root, _) = add(&source, options(Profile::UnixfsV0_2015), &[("file", &content)]).await;
+    let references = source.session(SessionOptions::default()).references(&root, None, false);
+    let leaf = references.try_collect::<Vec<_>>().await.unwrap()[0].child;
+    let car: Vec<Bytes> = source
+        .session(SessionOptions::default())
+        .car(&ContentPath::from_cid(root), DagScope::All.into())
+        .try_collect()
+        .await
+        .unwrap();
+    std::fs::create_dir(&lists).unwrap();
+    // The root, and a block below it.
+    for (index, denied) in [root, leaf].into_iter().enumerate() {
+        std::fs::write(lists.join("own.deny"), format!("/ipfs/{denied}\n")).unwrap();
+        let node = node_without(folder.path().join(format!("b{index}")), vec![lists.clone()]).await;
+        let (mut adder, _events) = node.add(options(Profile::UnixfsV0_2015));
+        let added = async {
+            adder.file("file", &mut content.as_slice()).await?;
+            adder.finish().await
+        };
+        let refused = added.await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Blocked);
+        assert!(refused.to_string().contains(&denied.to_string()), "{refused}");
+        let car = car.concat();
+        let mut import = node.import_car(car.as_slice(), true);
+        let refused = loop {
+            match import.next().await {
+                Ok(event) => assert!(event.is_some(), "the import ended"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), Kind::Blocked);
+        assert!(node.store().get(&denied).unwrap().is_none());
     }
 }

@@ -6,6 +6,9 @@
 //! Source: <https://specs.ipfs.tech/compact-denylist-format/>.
 //!
 //! # Differences
+//! A double hash of the oldest kind, of a CID rather than a multihash, holds for the content under every codec (test
+//! `the_oldest_double_hashes_hold_under_every_codec`); nopfs takes it for that CID alone. Peers ask for content by its hash.
+//!
 //! A block whose content is known to everybody, such as the empty file, is never denied: half of all content would go with
 //! it (test `what_everybody_has_is_never_denied`).
 
@@ -15,7 +18,7 @@ mod rule;
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::cid::{Cid, HashFunction, Multihash};
+use crate::cid::{CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, HashFunction, JSON, Multihash, RAW};
 use crate::path::{ContentPath, Root};
 
 pub use reader::{DenylistError, LineError, Reader};
@@ -31,6 +34,10 @@ const NEVER_DENIED: [&str; 7] = [
     "bafyreigbtj4x7ip5legnfznufuopl4sg4knzc2cof6duas4b3q2fy6swua",
     "baguqeeraiqjw7i2vwntyuekgvulpp2det2kpwt6cd7tx5ayqybqpmhfk76fa",
 ];
+
+/// Codecs under which a rule of the oldest kind may have been written: it hides a CID, and so the codec, but means the
+/// content.
+const CODECS: [u64; 6] = [RAW, DAG_PB, DAG_CBOR, DAG_JSON, CBOR, JSON];
 
 /// What a list says of content that it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +126,11 @@ impl Denylist {
             return None;
         }
         let plain = self.below(&Key::content(cid.hash()), below);
+        let hash = cid.hash();
         let doubles = self.double_hashes.iter().flat_map(|function| {
-            [Key::double_content(*function, cid.hash(), below), Key::legacy_content(*function, cid, below)]
+            let codecs = CODECS.into_iter().chain((!CODECS.contains(&cid.codec())).then_some(cid.codec()));
+            let legacy = codecs.map(|codec| Key::legacy_content(*function, codec, hash, below));
+            std::iter::once(Key::double_content(*function, hash, below)).chain(legacy)
         });
         self.last(plain.chain(doubles))
     }

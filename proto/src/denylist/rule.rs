@@ -52,8 +52,8 @@ impl Key {
     }
 
     /// The double hash of content as badbits had it: of its CID of version 1 in base32, a slash and the path.
-    pub(super) fn legacy_content(function: HashFunction, cid: &Cid, below: &str) -> Self {
-        let cid = Cid::new_v1(cid.codec(), *cid.hash());
+    pub(super) fn legacy_content(function: HashFunction, codec: u64, hash: &Multihash, below: &str) -> Self {
+        let cid = Cid::new_v1(codec, *hash);
         Self::of(function, format!("{cid}/{below}").as_bytes())
     }
 
@@ -69,7 +69,7 @@ impl Key {
     /// The double hash of a name as badbits had it.
     pub(super) fn legacy_name(function: HashFunction, name: &Name, below: &str) -> Self {
         match name {
-            Name::Key(hash) => Self::legacy_content(function, &Cid::new_v1(LIBP2P_KEY, *hash), below),
+            Name::Key(hash) => Self::legacy_content(function, LIBP2P_KEY, hash, below),
             Name::Domain(domain) => Self::of(function, format!("{domain}/{below}").as_bytes()),
         }
     }

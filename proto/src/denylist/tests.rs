@@ -136,7 +136,6 @@ fn names_are_denied_in_every_form_and_only_as_far_as_the_rule_says() {
 #[test]
 fn double_hashes_of_both_forms_are_matched() {
     let list = read(RULES);
-    // The old form is bound to a CID, the new one to a multihash.
     let old = "bafybeiefwqslmf6zyyrxodaxx4vwqircuxpza5ri45ws3y5a62ypxti42e";
     assert_eq!(block(&list, old), DENY);
     assert_eq!(path(&list, &format!("{old}/path")), DENY);
@@ -162,6 +161,21 @@ fn double_hashes_of_both_forms_are_matched() {
     let list = read("//c555c4de78827ba42527dd3dc5398db38d6c0a8c345a88e0158b2d100f317e50\n");
     assert_eq!(path(&list, "/ipns/bad-domain-name.tld"), DENY);
     assert_eq!(path(&list, "/ipns/other.tld"), None);
+}
+
+#[test]
+fn the_oldest_double_hashes_hold_under_every_codec() {
+    let list = read(RULES);
+    let hash =
+        *crate::cid::parse("bafybeiefwqslmf6zyyrxodaxx4vwqircuxpza5ri45ws3y5a62ypxti42e").unwrap().hash();
+    for codec in [RAW, DAG_PB, DAG_CBOR, DAG_JSON, CBOR, JSON] {
+        assert_eq!(list.block(&Cid::new_v1(codec, hash)), DENY, "{codec:#x}");
+    }
+    // Any other codec, as git-raw (0x78), under its own CID.
+    let git = Cid::new_v1(0x78, hash);
+    let digest = HashFunction::Sha2_256.multihash(format!("{git}/").as_bytes());
+    let hex: String = digest.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(read(&format!("//{hex}\n")).block(&git), DENY);
 }
 
 #[test]

@@ -142,6 +142,7 @@ impl Command for Put {
             let block =
                 Block::hash(version, codec, hash, data).map_err(|error| Error::client(error.to_string()))?;
             let (cid, size) = (*block.cid(), block.data().len() as u64);
+            node.denylists().check_block(&cid)?;
             node.store().put(vec![block], Durability::Now, &lease).await?;
             if self.pin {
                 node.pins().pin(cid, PinKind::Recursive, None, &lease, |_, _| ()).await?;
