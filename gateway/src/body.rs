@@ -27,6 +27,8 @@ pub(crate) enum Cut {
     Short { missing_bytes: u64 },
     #[error("content is longer than its length, surplus_bytes={surplus_bytes}")]
     Long { surplus_bytes: u64 },
+    #[error("content is larger than what may be served, max={max}")]
+    TooLarge { max: u64 },
     #[error("the response takes longer than {0:?}")]
     Late(Duration),
 }
@@ -38,6 +40,8 @@ pub(crate) struct ContentBody {
     rest: PortStream<Bytes>,
     /// Bytes still to come, `first` included, where the length is known.
     remaining: Option<u64>,
+    /// Bytes that came.
+    passed_bytes: u64,
     patience: Patience,
     limits: Limits,
     /// What is counted as one request until the body is done.
@@ -55,6 +59,8 @@ pub(crate) struct Limits {
     pub(crate) started: Instant,
     /// Longest time since then.
     pub(crate) request_timeout: Duration,
+    /// Most bytes of a body whose length is not known.
+    pub(crate) max_bytes: Option<u64>,
 }
 
 impl ContentBody {
@@ -70,6 +76,7 @@ impl ContentBody {
             first,
             rest,
             remaining: len_bytes,
+            passed_bytes: 0,
             patience: Patience::new(limits.chunk_timeout),
             limits,
             _permit: permit,
@@ -100,12 +107,15 @@ impl ContentBody {
     }
 
     fn count(&mut self, chunk: Bytes) -> Result<Bytes, Cut> {
-        if let Some(remaining) = self.remaining {
-            let len_bytes = chunk.len() as u64;
-            if len_bytes > remaining {
+        let len_bytes = chunk.len() as u64;
+        self.passed_bytes += len_bytes;
+        match (self.remaining, self.limits.max_bytes) {
+            (Some(remaining), _) if len_bytes > remaining => {
                 return Err(Cut::Long { surplus_bytes: len_bytes - remaining });
             }
-            self.remaining = Some(remaining - len_bytes);
+            (Some(remaining), _) => self.remaining = Some(remaining - len_bytes),
+            (None, Some(max)) if self.passed_bytes > max => return Err(Cut::TooLarge { max }),
+            (None, _) => {}
         }
         Ok(chunk)
     }

@@ -25,6 +25,8 @@ pub(crate) struct Known {
     pub(crate) roots: HeaderValue,
     /// The entity tag of the content as a browser shows it.
     pub(crate) etag: HeaderValue,
+    /// When a file was changed last, if it tells.
+    pub(crate) modified: Option<HeaderValue>,
     /// The media type that its content shows, once somebody had to look.
     media_type: OnceLock<HeaderValue>,
     /// All of a small file.
@@ -38,6 +40,7 @@ impl Known {
         Self {
             roots: headers::roots(&resolved.roots),
             etag: headers::etag(&resolved.cid, ""),
+            modified: resolved.modified.and_then(headers::date),
             resolved,
             media_type: OnceLock::new(),
             content: OnceLock::new(),
@@ -127,8 +130,13 @@ mod tests {
 
     fn file(number: u64, len_bytes: u64) -> (ContentPath, Arc<Known>) {
         let cid = Cid::new_v1(RAW, HashFunction::Sha2_256.multihash(&number.to_be_bytes()));
-        let resolved =
-            Resolved { cid, kind: NodeKind::File { len_bytes }, roots: vec![cid], remainder: Vec::new() };
+        let resolved = Resolved {
+            cid,
+            kind: NodeKind::File { len_bytes },
+            roots: vec![cid],
+            remainder: Vec::new(),
+            modified: None,
+        };
         (ContentPath::from_cid(cid), Arc::new(Known::new(resolved)))
     }
 

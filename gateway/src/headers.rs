@@ -1,7 +1,7 @@
 //! Header texts of responses. Pure.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cairn_proto::cid::{Cid, HashFunction};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -68,6 +68,18 @@ pub(crate) fn etag(cid: &Cid, suffix: &str) -> HeaderValue {
     ascii(format!("\"{cid}{suffix}\""))
 }
 
+/// A moment as `Last-Modified` has it; `None` for the start of 1970, which stands for no time, and for what no date can tell.
+///
+/// Source: Go `net/http`, `isZeroTime`, which Kubo's gateway uses.
+pub(crate) fn date(time: SystemTime) -> Option<HeaderValue> {
+    /// The last second of the year 9999.
+    const MAX_SECONDS: u64 = 253_402_300_799;
+    let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    (1..=MAX_SECONDS)
+        .contains(&seconds)
+        .then(|| ascii(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))))
+}
+
 /// CIDs for [`X_IPFS_ROOTS`].
 pub(crate) fn roots(cids: &[Cid]) -> HeaderValue {
     ascii(cids.iter().map(Cid::to_string).collect::<Vec<_>>().join(","))
@@ -80,6 +92,15 @@ pub(crate) fn is_unmodified(request: &HeaderMap, etag: &HeaderValue) -> bool {
         let value = value.as_bytes().trim_ascii();
         value == b"*" || tags(value).any(|tag| tag == wanted)
     })
+}
+
+/// Whether content that was changed at `modified` is older than `If-Modified-Since`, which counts only where no tag was
+/// sent (RFC 9110 §13.1.3).
+pub(crate) fn is_unchanged_since(request: &HeaderMap, modified: &HeaderValue) -> bool {
+    let time = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    let since = request.get(header::IF_MODIFIED_SINCE).and_then(time);
+    !request.contains_key(header::IF_NONE_MATCH)
+        && since.is_some_and(|since| time(modified).is_some_and(|modified| modified <= since))
 }
 
 fn opaque(tag: &[u8]) -> &[u8] {

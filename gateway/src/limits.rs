@@ -1,9 +1,8 @@
 //! The sizes that an operator has set limits to. Pure.
 
-use cairn_proto::content::NodeKind;
+use cairn_proto::content::{DagScope, NodeKind};
 
 use crate::error::{Failure, Refusal};
-use crate::format::Format;
 use crate::settings::Settings;
 
 /// Whether a file of that length may be served, or a range of it.
@@ -14,19 +13,21 @@ pub(crate) fn check_file(settings: &Settings, len_bytes: u64, is_range: bool) ->
     check(max, len_bytes, Failure::NoRanges, "file of which ranges are served")
 }
 
-/// Whether all of some content may be served in `format`.
-pub(crate) fn check_content(
-    settings: &Settings,
-    kind: &NodeKind,
-    format: Option<Format>,
-) -> Result<(), Refusal> {
-    let len_bytes = match (format, kind) {
-        (Some(Format::Car | Format::Tar), NodeKind::File { len_bytes }) => *len_bytes,
-        (Some(Format::Car | Format::Tar), NodeKind::Directory { cumulative_bytes }) => *cumulative_bytes,
-        // Files are checked where they are served, one block and one listing are always small.
+/// Whether `scope` of some content may be served as an archive, as far as its root tells.
+pub(crate) fn check_content(settings: &Settings, kind: &NodeKind, scope: DagScope) -> Result<(), Refusal> {
+    let len_bytes = match (scope, kind) {
+        (DagScope::All | DagScope::Entity { from: 0, to: None }, NodeKind::File { len_bytes }) => *len_bytes,
+        (DagScope::All, NodeKind::Directory { cumulative_bytes }) => *cumulative_bytes,
+        // The rest tells its size as it comes, and [`max_archive_bytes`] holds it.
         _ => return Ok(()),
     };
     check(settings.max_content_bytes, len_bytes, Failure::TooLarge, "content")
+}
+
+/// Bytes at which an archive is cut, whatever its root claimed: the limit, and room for the framing of what keeps it.
+pub(crate) fn max_archive_bytes(settings: &Settings) -> Option<u64> {
+    const MIN_FRAMING_BYTES: u64 = 64 * 1024;
+    settings.max_content_bytes.map(|max| max.saturating_add(max / 8).saturating_add(MIN_FRAMING_BYTES))
 }
 
 fn check(max: Option<u64>, len_bytes: u64, failure: Failure, what: &str) -> Result<(), Refusal> {

@@ -28,6 +28,7 @@ use crate::error::{Failure, Refusal};
 use crate::format;
 use crate::headers;
 use crate::host::{self, Site};
+use crate::limits;
 use crate::measure::{Asked, Measured};
 use crate::metrics::Metrics;
 use crate::rate::Buckets;
@@ -37,6 +38,7 @@ use crate::routing::{self, Question};
 use crate::search::{self, Searches};
 use crate::server::{Client, Encrypted};
 use crate::settings::Settings;
+use crate::tls::Tls;
 
 /// Longest wait for the DNS to say whether a host is a site by itself; after that it is not.
 const SITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +56,8 @@ pub struct Gateway(Arc<Shared>);
 struct Shared {
     content: Arc<dyn Content>,
     settings: Settings,
+    /// The certificates that browsers find over HTTPS, where it is this program that speaks it.
+    tls: Option<Tls>,
     cache: Cache,
     /// Domains that were no sites a moment ago, so that a host does not wait for the DNS with every request.
     not_sites: Moka<String, ()>,
@@ -65,13 +69,16 @@ struct Shared {
 
 impl Gateway {
     /// A gateway; it does nothing before requests come.
-    pub fn new(content: Arc<dyn Content>, settings: Settings) -> Self {
+    ///
+    /// With `tls` browsers are sent to HTTPS for the domains that it has certificates for, without it for all of them, if
+    /// the settings say so at all: then it is a proxy that has the certificates.
+    pub fn new(content: Arc<dyn Content>, settings: Settings, tls: Option<Tls>) -> Self {
         let cache = Cache::new(settings.cache_bytes);
         let not_sites = Moka::builder().max_capacity(MAX_NOT_SITES).time_to_live(NOT_SITE_TIME).build();
         let permits = Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)));
         let rates = settings.rate.map(Buckets::new);
         let (metrics, searches) = (Arc::default(), Searches::new());
-        let shared = Shared { content, settings, cache, not_sites, permits, rates, metrics, searches };
+        let shared = Shared { content, settings, tls, cache, not_sites, permits, rates, metrics, searches };
         Self(Arc::new(shared))
     }
 
@@ -134,10 +141,15 @@ impl Shared {
 
     /// Where a request is to be sent again, with TLS.
     fn with_tls(&self, parts: &Parts, caller: &Caller) -> Option<String> {
-        let domain = host::domain(&caller.authority).filter(|_| caller.scheme == "http")?;
         let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
+        if !(self.settings.redirect_to_https && is_read && caller.scheme == "http") {
+            return None;
+        }
+        let domain = host::domain(&caller.authority)?;
         let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        (self.settings.redirect_to_https && is_read).then(|| format!("https://{domain}{path}"))
+        // A site whose owner pointed a domain here may have no certificate, and works without one.
+        let is_covered = self.tls.as_ref().is_none_or(|tls| tls.covers(domain));
+        is_covered.then(|| format!("https://{domain}{path}"))
     }
 
     /// Headers that depend on who asks and how, whatever the answer is.
@@ -494,7 +506,8 @@ impl Job {
     ) -> Body {
         let session = self.open().session;
         let Settings { chunk_timeout, request_timeout, .. } = self.shared.settings;
-        let limits = Limits { chunk_timeout, started: self.started, request_timeout };
+        let max_bytes = limits::max_archive_bytes(&self.shared.settings);
+        let limits = Limits { chunk_timeout, started: self.started, request_timeout, max_bytes };
         Body::new(ContentBody::new(first, rest, len_bytes, limits, session, self.permit))
     }
 }

@@ -15,17 +15,21 @@ pub(crate) enum Ranged {
     Unsatisfiable,
 }
 
-/// Reads `Range` and `If-Range` of a GET against a representation of `len_bytes` under `etag`.
+/// Reads `Range` and `If-Range` of a GET against a representation of `len_bytes` under `etag`, changed at `modified`.
 ///
 /// Of several ranges the first one that exists is served, which RFC 9110 §15.3.7 allows. A range of an empty
 /// representation is ignored, as in Go's `http.ServeContent`.
-pub(crate) fn of(headers: &HeaderMap, etag: &HeaderValue, len_bytes: u64) -> Ranged {
+pub(crate) fn of(
+    headers: &HeaderMap,
+    etag: &HeaderValue,
+    modified: Option<&HeaderValue>,
+    len_bytes: u64,
+) -> Ranged {
     let Some(value) = headers.get(header::RANGE) else { return Ranged::Whole };
-    // RFC 9110 §13.1.5: the comparison is strong, so a weak tag or a date never matches.
-    if headers
-        .get(header::IF_RANGE)
-        .is_some_and(|wanted| wanted != etag || etag.as_bytes().starts_with(b"W/"))
-    {
+    // RFC 9110 §13.1.5: the comparison is strong, so a weak tag never matches, and a date only if it is the same.
+    let is_same =
+        |wanted| (wanted == etag && !etag.as_bytes().starts_with(b"W/")) || Some(wanted) == modified;
+    if headers.get(header::IF_RANGE).is_some_and(|wanted| !is_same(wanted)) {
         return Ranged::Whole;
     }
     let Some(list) = value.to_str().ok().and_then(byte_ranges) else { return Ranged::Whole };
@@ -92,7 +96,7 @@ mod tests {
     fn ranged(range: &str, len_bytes: u64) -> Ranged {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, range.parse().unwrap());
-        of(&headers, &HeaderValue::from_static("\"tag\""), len_bytes)
+        of(&headers, &HeaderValue::from_static("\"tag\""), None, len_bytes)
     }
 
     #[test]
@@ -133,11 +137,13 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-1"));
             headers.insert(header::IF_RANGE, if_range.parse().unwrap());
-            of(&headers, &HeaderValue::from_static(etag), 10)
+            let modified = HeaderValue::from_static("Tue, 20 Oct 2026 07:28:00 GMT");
+            of(&headers, &HeaderValue::from_static(etag), Some(&modified), 10)
         };
         assert_eq!(with("\"a\"", "\"a\""), Ranged::Part(0..2));
         assert_eq!(with("\"b\"", "\"a\""), Ranged::Whole);
         assert_eq!(with("W/\"a\"", "W/\"a\""), Ranged::Whole);
+        assert_eq!(with("Tue, 20 Oct 2026 07:28:00 GMT", "\"a\""), Ranged::Part(0..2));
         assert_eq!(with("Wed, 21 Oct 2026 07:28:00 GMT", "\"a\""), Ranged::Whole);
     }
 }

@@ -14,7 +14,8 @@ pub struct Settings {
     pub hosts: Hosts,
     /// Networks of the proxies whose `X-Forwarded-For`, `-Host` and `-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Send browsers that come without TLS to the same URL with it. Hosts without a domain name are left alone.
+    /// Send browsers that come without TLS to the same URL with it, where there is a certificate for its domain. Hosts without
+    /// a domain name are left alone.
     pub redirect_to_https: bool,
     /// How long browsers shall come with TLS only, once they did: HSTS. `None` to let them be.
     pub hsts: Option<Duration>,
@@ -39,8 +40,8 @@ pub struct Settings {
     pub max_rows: u64,
     /// Largest file that is served as a file, in bytes, `None` for any; a larger one gets 410.
     pub max_file_bytes: Option<u64>,
-    /// Largest UnixFS content that is served in any format but as single blocks, in bytes and as far as its root tells;
-    /// `None` for any. Larger content gets 410.
+    /// Largest UnixFS content that is served in any format but as single blocks, in bytes; `None` for any. Content whose root
+    /// claims more gets 410, and an archive that grows beyond it is cut.
     pub max_content_bytes: Option<u64>,
     /// Largest file of which a range is served, in bytes, `None` for any; a range of a larger one gets 501. For operators
     /// behind a CDN that fetches all of a file for each range of it.

@@ -84,6 +84,8 @@ pub struct Resolved {
     pub roots: Vec<Cid>,
     /// Segments that lead on inside the block at the end, whose value is not a link; empty for every UnixFS path.
     pub remainder: Vec<String>,
+    /// When the file was changed last, if it tells.
+    pub modified: Option<SystemTime>,
 }
 
 /// Where a path leads once its names are resolved.

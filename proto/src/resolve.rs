@@ -5,6 +5,8 @@
 //!
 //! Source: <https://specs.ipfs.tech/http-gateways/path-gateway/>.
 
+use std::time::SystemTime;
+
 use crate::block::Block;
 use crate::cid::{Cid, DAG_CBOR, DAG_JSON, DAG_PB, RAW};
 use crate::codec::DecodeError;
@@ -75,6 +77,8 @@ pub struct Resolver {
     at: Cid,
     /// Inside a sharded directory: what the shards above left of the hash of the name.
     shard: Option<HashBits>,
+    /// What the block that was read last tells of the last change.
+    modified: Option<SystemTime>,
     state: State,
 }
 
@@ -97,7 +101,15 @@ impl Resolver {
                 (Cid::default(), State::Ended(Box::new(Err(ResolveError::Name { name: name.clone() }))))
             }
         };
-        Self { segments: path.segments().to_vec(), used_count: 0, roots: vec![at], at, shard: None, state }
+        Self {
+            segments: path.segments().to_vec(),
+            used_count: 0,
+            roots: vec![at],
+            at,
+            shard: None,
+            modified: None,
+            state,
+        }
     }
 
     /// Reads a block that the path waits for, and gives it back under the CID that the path has for it.
@@ -139,7 +151,8 @@ impl Resolver {
                 return;
             }
             Ok(Next::End(kind, remainder)) => {
-                Ok(Resolved { cid: self.at, kind, roots: std::mem::take(&mut self.roots), remainder })
+                let roots = std::mem::take(&mut self.roots);
+                Ok(Resolved { cid: self.at, kind, roots, remainder, modified: self.modified })
             }
             Err(error) => Err(error),
         };
@@ -148,8 +161,9 @@ impl Resolver {
 
     fn read_dag_pb(&mut self, block: &Block) -> Result<Next, ResolveError> {
         let node = PbNode::decode(block.data()).map_err(|source| self.undecodable(source))?;
-        let is_unixfs = node.data.as_ref().is_some_and(|data| Data::decode(data).is_ok());
-        if !is_unixfs && self.shard.is_none() {
+        let data = node.data.as_ref().and_then(|data| Data::decode(data).ok());
+        self.modified = data.as_ref().and_then(|data| data.mtime?.time());
+        if data.is_none() && self.shard.is_none() {
             return match self.rest().first() {
                 Some(_) => self.look_up(&node.links),
                 None => Ok(Next::End(NodeKind::Data { codec: DAG_PB }, Vec::new())),
@@ -233,6 +247,7 @@ impl Resolver {
         self.roots.push(cid);
         self.at = cid;
         self.shard = None;
+        self.modified = None;
         Next::Block
     }
 

@@ -120,7 +120,11 @@ impl Servers {
         shutdown: &CancellationToken,
     ) -> Result<()> {
         let settings = config.gateway()?;
-        let gateway = Gateway::new(node.content(), gateway_settings(&settings)?);
+        let tls = match encrypted.is_empty() {
+            false => Some(Tls::open(tls_settings(&settings, folder))?),
+            true => None,
+        };
+        let gateway = Gateway::new(node.content(), gateway_settings(&settings)?, tls.clone());
         let default = ServerSettings::default();
         let server = ServerSettings {
             drain_timeout: settings.drain_timeout.unwrap_or(default.drain_timeout),
@@ -131,10 +135,6 @@ impl Servers {
             self.tasks.spawn(serve_http(listener, router, server.clone(), shutdown.clone()));
         }
         let router = gateway.router();
-        let tls = match encrypted.is_empty() {
-            false => Some(Tls::open(tls_settings(&settings, folder))?),
-            true => None,
-        };
         let answering = tls.as_ref().map_or_else(|| router.clone(), |tls| tls.answering(router.clone()));
         for listener in plain {
             self.tasks.spawn(serve_http(listener, answering.clone(), server.clone(), shutdown.clone()));

@@ -8,11 +8,13 @@ use crate::cache::Known;
 use crate::error::Refusal;
 use crate::format::CarOptions;
 use crate::headers::{self, Disposition, NO_RANGES, NOSNIFF};
+use crate::limits;
 use crate::pipeline::Job;
 
 pub(super) async fn respond(mut job: Job, known: &Known) -> Result<Response, Refusal> {
     let request = &job.request;
     let options = CarOptions::choose(&request.query, &request.headers)?;
+    limits::check_content(job.settings(), &known.resolved.kind, options.0.scope)?;
     let cid = known.resolved.cid;
     // Weak: the same blocks may come in another order some day.
     let variant = format!("{} {:?} {}", request.path, options.0.scope, options.content_type());

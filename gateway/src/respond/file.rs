@@ -71,6 +71,7 @@ async fn serve_as(
     mut headers: HeaderMap,
     media_type: Option<HeaderValue>,
 ) -> Result<Response, Refusal> {
+    headers.extend(file.modified.clone().map(|modified| (header::LAST_MODIFIED, modified)));
     if let Some(unmodified) = unmodified(&job.request, &headers) {
         return Ok(unmodified);
     }

@@ -25,7 +25,6 @@ use crate::cache::Known;
 use crate::error::{Failure, Refusal};
 use crate::format::{self, Choice, Format};
 use crate::headers::{self, Disposition, IMMUTABLE, METHODS};
-use crate::limits;
 use crate::pipeline::Job;
 use crate::range::{self, Ranged};
 use crate::request::{ContentRequest, Lifetime, Mount};
@@ -52,7 +51,6 @@ pub(crate) async fn content(mut job: Job) -> Result<Response, Refusal> {
         );
         return Err(Refusal::new(Failure::Unsupported, message));
     }
-    limits::check_content(job.settings(), &known.resolved.kind, job.request.choice.format)?;
     match (job.request.choice.format, &known.resolved.kind) {
         (Some(Format::Raw), _) => block::raw(job, &known).await,
         (Some(Format::Car), _) => car::respond(job, &known).await,
@@ -170,8 +168,15 @@ fn describe(request: &ContentRequest, headers: &mut HeaderMap) {
 /// 304, if the client has what `headers` would bring.
 fn unmodified(request: &ContentRequest, headers: &HeaderMap) -> Option<Response> {
     let etag = headers.get(header::ETAG)?;
-    headers::is_unmodified(&request.headers, etag)
-        .then(|| response(StatusCode::NOT_MODIFIED, headers.clone(), no_body()))
+    let modified = headers.get(header::LAST_MODIFIED);
+    let is_known = headers::is_unmodified(&request.headers, etag)
+        || modified.is_some_and(|modified| headers::is_unchanged_since(&request.headers, modified));
+    is_known.then(|| {
+        let mut headers = headers.clone();
+        // The tag says it better. Source: RFC 9110 §15.4.5.
+        headers.remove(header::LAST_MODIFIED);
+        response(StatusCode::NOT_MODIFIED, headers, no_body())
+    })
 }
 
 /// No body, and no claim about the length of one: axum would say 0 of [`Body::empty`], and in a 304 or in the answer to a
@@ -228,7 +233,9 @@ impl Part {
     fn choose(request: &ContentRequest, headers: &mut HeaderMap, len_bytes: u64) -> Result<Self, Refusal> {
         headers.insert(header::ACCEPT_RANGES, headers::BYTES);
         let ranged = match headers.get(header::ETAG) {
-            Some(etag) if !request.head => range::of(&request.headers, etag, len_bytes),
+            Some(etag) if !request.head => {
+                range::of(&request.headers, etag, headers.get(header::LAST_MODIFIED), len_bytes)
+            }
             _ => Ranged::Whole,
         };
         let part = match ranged {

@@ -1,6 +1,7 @@
 //! A UnixFS tree as a tar archive.
 
 use axum::response::Response;
+use cairn_proto::content::DagScope;
 use http::{HeaderValue, StatusCode, header};
 
 use super::{IMMUTABLE, common, name_content, no_body, response, unmodified};
@@ -8,10 +9,12 @@ use crate::cache::Known;
 use crate::error::Refusal;
 use crate::format::Format;
 use crate::headers::{self, Disposition, NO_RANGES, NOSNIFF};
+use crate::limits;
 use crate::pipeline::Job;
 
 pub(super) async fn respond(mut job: Job, known: &Known) -> Result<Response, Refusal> {
     let cid = known.resolved.cid;
+    limits::check_content(job.settings(), &known.resolved.kind, DagScope::All)?;
     // Weak: the same tree may be written in another way some day.
     let etag = headers::ascii(format!("W/\"{cid}.x-tar\""));
     let mut headers = common(&job.request, known, etag, IMMUTABLE);

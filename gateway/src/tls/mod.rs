@@ -18,12 +18,13 @@ use axum::middleware::{self, Next};
 use axum::response::IntoResponse as _;
 
 use rustls::ServerConfig;
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -142,6 +143,13 @@ impl Tls {
         &self.sources.local.ca_path
     }
 
+    /// Whether browsers that come for a lower-case domain find a certificate for it, or will once they come.
+    pub(crate) fn covers(&self, domain: &str) -> bool {
+        let Sources { acme, files, .. } = &*self.sources;
+        acme.as_ref().is_some_and(|acme| acme.covers(domain))
+            || files.as_ref().is_some_and(|files| is_for(&files.key(), domain))
+    }
+
     /// Follows changes of files and gets and renews certificates, until `stopping`.
     ///
     /// # Errors
@@ -224,6 +232,15 @@ impl ResolvesServerCert for Sources {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.choose(hello.server_name(), is_challenge(&hello))
     }
+}
+
+/// Whether a certificate vouches for a domain.
+fn is_for(key: &CertifiedKey, domain: &str) -> bool {
+    let Some(leaf) = key.cert.first() else { return false };
+    let (Ok(leaf), Ok(name)) = (ParsedCertificate::try_from(leaf), ServerName::try_from(domain)) else {
+        return false;
+    };
+    verify_server_name(&leaf, &name).is_ok()
 }
 
 fn provider() -> CryptoProvider {

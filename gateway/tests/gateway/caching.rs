@@ -90,3 +90,43 @@ async fn a_failure_is_not_remembered() {
     store.heal(&file);
     assert_eq!(get(format!("/ipfs/{file}")).of(&gateway).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_file_that_tells_when_it_was_changed_can_be_asked_for_by_date() {
+    // Source: what Kubo 0.43 answers for `ipfs add --preserve-mtime`.
+    let store = Store::default();
+    let (file, index) = (store.raw("hello"), store.raw("<p>hello"));
+    store.modify(&file, 1_577_934_245.5);
+    store.modify(&index, 1_577_934_245.0);
+    let root = store.directory(&[("index.html", index)]);
+    store.modify(&root, 1_777_934_245.0);
+    let gateway = store.gateway();
+    const CHANGED: &str = "Thu, 02 Jan 2020 03:04:05 GMT";
+    for target in [format!("/ipfs/{file}"), format!("/ipfs/{root}/")] {
+        assert_eq!(get(&target).of(&gateway).await.header("last-modified"), CHANGED, "{target}");
+        let ask = async |since: &str, tag: Option<&str>| {
+            let request = get(&target).with("if-modified-since", since);
+            let request = tag.into_iter().fold(request, |request, tag| request.with("if-none-match", tag));
+            request.of(&gateway).await
+        };
+        let known = ask(CHANGED, None).await;
+        assert_eq!(known.status, 304);
+        assert_ne!(known.header("etag"), "");
+        assert_eq!(known.header("last-modified"), "");
+        assert_eq!(ask("Fri, 03 Jan 2020 00:00:00 GMT", None).await.status, 304);
+        assert_eq!(ask("Thu, 02 Jan 2020 03:04:04 GMT", None).await.status, 200);
+        assert_eq!(ask("yesterday", None).await.status, 200);
+        assert_eq!(ask("Fri, 03 Jan 2020 00:00:00 GMT", Some("\"x\"")).await.status, 200, "a tag goes first");
+        for (if_range, status) in [(CHANGED, 206), ("Thu, 02 Jan 2020 03:04:06 GMT", 200)] {
+            let part = get(&target).with("range", "bytes=0-1").with("if-range", if_range).of(&gateway).await;
+            assert_eq!(part.status, status, "{if_range}");
+        }
+    }
+    for format in ["raw", "car", "tar"] {
+        let answer = get(format!("/ipfs/{file}?format={format}")).of(&gateway).await;
+        assert_eq!((answer.status.as_u16(), answer.header("last-modified")), (200, ""), "{format}");
+    }
+    let epoch = store.raw("a");
+    store.modify(&epoch, 0.0);
+    assert_eq!(get(format!("/ipfs/{epoch}")).of(&gateway).await.header("last-modified"), "");
+}

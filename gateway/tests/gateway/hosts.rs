@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use cairn_gateway::tls::{Tls, TlsSettings};
 use cairn_gateway::{HostPattern, Hosts, Policy, Settings};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -135,4 +136,35 @@ async fn headers_of_a_host_are_on_every_response_once() {
         assert_eq!(origins, ["https://own.example"]);
     }
     assert_eq!(get("/").host("other.org").of(&gateway).await.header("x-own"), "");
+}
+
+#[tokio::test]
+async fn browsers_are_sent_to_https_only_where_there_is_a_certificate_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["site.example", "*.ipfs.site.example"].map(str::to_owned);
+    let key = rcgen::generate_simple_self_signed(names).unwrap();
+    let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&files[0], key.cert.pem()).unwrap();
+    std::fs::write(&files[1], key.signing_key.serialize_pem()).unwrap();
+    let [certificate, key] = files;
+    let tls = TlsSettings { folder: folder.path().to_owned(), files: Some((certificate, key)), acme: None };
+    let tls = Tls::open(tls).unwrap();
+    let store = Store::default();
+    let file = store.raw("x");
+    let settings = Settings { redirect_to_https: true, ..Settings::default() };
+    let ask = async |host: &str, tls: Option<Tls>| {
+        let gateway = store.gateway_behind(settings.clone(), tls);
+        let answer = get(format!("/ipfs/{file}?x=1")).host(host).of(&gateway).await;
+        (answer.status.as_u16(), answer.header("location").to_owned())
+    };
+    for host in ["site.example", "a.ipfs.site.example", "Site.Example:8080"] {
+        let (status, location) = ask(host, Some(tls.clone())).await;
+        let name = host.split(':').next().unwrap().to_ascii_lowercase();
+        assert_eq!((status, location), (301, format!("https://{name}/ipfs/{file}?x=1")), "{host}");
+    }
+    for host in ["other.example", "ipfs.site.example", "a.b.ipfs.site.example", "192.0.2.1"] {
+        assert_eq!(ask(host, Some(tls.clone())).await.0, 200, "{host}");
+    }
+    // Where a proxy has the certificates, it has them all.
+    assert_eq!(ask("other.example", None).await.0, 301);
 }

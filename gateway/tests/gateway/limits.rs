@@ -93,6 +93,28 @@ async fn content_above_a_size_is_gone_in_every_format_but_blocks() {
 }
 
 #[tokio::test]
+async fn archives_are_held_to_what_comes_and_not_to_what_their_root_claims() {
+    let store = Store::default();
+    let file = store.file(&pattern(300_000), 1000);
+    // A directory of the store claims to have nothing below it.
+    let liar = store.directory(&[("a", file)]);
+    for (max, is_whole) in [(300_000, true), (100_000, false)] {
+        let gateway = store.gateway_with(Settings { max_content_bytes: Some(max), ..Settings::default() });
+        let car = get(format!("/ipfs/{liar}?format=car")).of(&gateway).await;
+        assert_eq!((car.status.as_u16(), car.body.is_ok()), (200, is_whole), "{max}");
+        if let Err(error) = car.body {
+            assert!(error.contains("larger than what may be served"), "{error}");
+        }
+    }
+    // What a scope leaves out does not count.
+    let gateway = store.gateway_with(Settings { max_content_bytes: Some(100_000), ..Settings::default() });
+    for (scope, status) in [("all", 410), ("entity", 410), ("block", 200)] {
+        let answer = get(format!("/ipfs/{file}?format=car&dag-scope={scope}")).of(&gateway).await;
+        assert_eq!(answer.status, status, "{scope}");
+    }
+}
+
+#[tokio::test]
 async fn ranges_of_files_above_a_size_are_not_served() {
     let store = Store::default();
     let file = store.file(&pattern(5000), 1000);

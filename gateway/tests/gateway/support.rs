@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use bytes::Bytes;
+use cairn_gateway::tls::Tls;
 use cairn_gateway::{Client, Gateway, Settings};
 use cairn_proto::block::Block;
 use cairn_proto::cid::{Cid, DAG_PB, HashFunction, Multihash, RAW, Version};
@@ -47,6 +48,8 @@ struct Blocks {
     delay: Option<Duration>,
     /// Peers that have everything.
     peers: Vec<PeerRecord>,
+    /// When files were changed.
+    modified: HashMap<Multihash, SystemTime>,
     /// Where names lead, and for how many seconds that is known.
     names: HashMap<String, (ContentPath, Option<u64>)>,
 }
@@ -152,6 +155,12 @@ impl Store {
         self.0.lock().unwrap().failing.insert(*cid.hash(), kind);
     }
 
+    /// A file was changed so many seconds after 1970.
+    pub(crate) fn modify(&self, cid: &Cid, seconds: f64) {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
+        self.0.lock().unwrap().modified.insert(*cid.hash(), time);
+    }
+
     /// Every item of a stream takes that long.
     pub(crate) fn delay(&self, delay: Duration) {
         self.0.lock().unwrap().delay = Some(delay);
@@ -190,7 +199,11 @@ impl Store {
     }
 
     pub(crate) fn gateway_with(&self, settings: Settings) -> Gateway {
-        Gateway::new(Arc::new(self.clone()), settings)
+        self.gateway_behind(settings, None)
+    }
+
+    pub(crate) fn gateway_behind(&self, settings: Settings, tls: Option<Tls>) -> Gateway {
+        Gateway::new(Arc::new(self.clone()), settings, tls)
     }
 }
 
@@ -322,6 +335,7 @@ impl Reader {
                     kind: NodeKind::Data { codec: cid.codec() },
                     roots,
                     remainder,
+                    modified: None,
                 }));
             }
             let mut entries = Vec::new();
@@ -341,7 +355,8 @@ impl Reader {
         }
         if cid.codec() != RAW && cid.codec() != DAG_PB {
             let kind = NodeKind::Data { codec: cid.codec() };
-            return Ok(self.get(&cid)?.map(|_| Resolved { cid, kind, roots, remainder: Vec::new() }));
+            let resolved = Resolved { cid, kind, roots, remainder: Vec::new(), modified: None };
+            return Ok(self.get(&cid)?.map(|_| resolved));
         }
         let kind = |node| match node {
             Node::Raw(data) => NodeKind::File { len_bytes: data.len() as u64 },
@@ -351,7 +366,14 @@ impl Reader {
                 NodeKind::Symlink { target: String::from_utf8(target.to_vec()).unwrap() }
             }
         };
-        Ok(self.node(&cid)?.map(|node| Resolved { cid, kind: kind(node), roots, remainder: Vec::new() }))
+        let modified = self.store.0.lock().unwrap().modified.get(cid.hash()).copied();
+        Ok(self.node(&cid)?.map(|node| Resolved {
+            cid,
+            kind: kind(node),
+            roots,
+            remainder: Vec::new(),
+            modified,
+        }))
     }
 
     /// The parts of a file within a range; what lies outside is not touched.

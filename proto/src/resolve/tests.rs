@@ -1,12 +1,15 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use ipld_core::ipld;
+use multibase::Base;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
 use super::*;
-use crate::cid::{JSON, parse};
-use crate::unixfs::Kind;
+use crate::cid::{HashFunction, JSON, Version, parse};
 use crate::unixfs::import::{DirectoryBuilder, ImportOptions, symlink};
+use crate::unixfs::{Kind, Mtime};
 use crate::walk::testing::{Peers, block, identity, node, raw};
 
 fn peers() -> Peers {
@@ -57,7 +60,7 @@ fn a_path_leads_through_directories_to_what_is_there() {
         ("sub", sub, NodeKind::Directory { cumulative_bytes: sub_bytes }, vec![root, sub]),
         ("sub/link", link, NodeKind::Symlink { target: "a.txt".to_owned() }, vec![root, sub, link]),
     ] {
-        let expected = Resolved { cid, kind, roots, remainder: Vec::new() };
+        let expected = Resolved { cid, kind, roots, remainder: Vec::new(), modified: None };
         assert_eq!(resolve(&mut peers, root, path), Ok(expected), "{path}");
     }
 }
@@ -148,7 +151,8 @@ fn a_path_crosses_the_links_of_dag_cbor_and_may_end_inside_a_block() {
     assert_eq!(resolved.roots, [root, root, inner, inner, directory, file]);
     let resolved = resolve(&mut peers, root, "a/b").unwrap();
     let kind = NodeKind::Data { codec: DAG_CBOR };
-    let whole = Resolved { cid: inner, kind, roots: vec![root, root, inner], remainder: Vec::new() };
+    let whole =
+        Resolved { cid: inner, kind, roots: vec![root, root, inner], remainder: Vec::new(), modified: None };
     assert_eq!(resolved, whole);
     let remainder = vec!["word".to_owned(), "deep".to_owned()];
     assert_eq!(resolve(&mut peers, root, "a/b/word/deep"), Ok(Resolved { remainder, ..whole }));
@@ -215,4 +219,27 @@ fn bad_blocks_on_the_way_are_named() {
             Err(ResolveError::Decode { cid, .. }) if cid == bad
         ));
     }
+}
+
+#[test]
+fn a_file_tells_when_it_was_changed() {
+    // Made by `ipfs add --preserve-mtime` of Kubo 0.43: "hello", at 2020-01-02T03:04:05.5Z and at 1969-12-31T00:00:00Z.
+    let late = "0a180802120568656c6c6f1805420b08a5bbb5f0051500 65cd1d";
+    let early = "0a180802120568656c6c6f1805420b0880ddfaffffffffffff01";
+    let moment = |seconds: i64, nanos: u32| Mtime { seconds, nanos: Some(nanos) }.time();
+    let day = Duration::from_secs(86_400);
+    for (hex, expected) in [
+        (late, SystemTime::UNIX_EPOCH + Duration::new(1_577_934_245, 500_000_000)),
+        (early, SystemTime::UNIX_EPOCH - day),
+    ] {
+        let bytes = Base::Base16Lower.decode(hex.replace(' ', "")).unwrap();
+        let block = Block::hash(Version::V0, DAG_PB, HashFunction::Sha2_256, bytes.into()).unwrap();
+        let mut peers = peers();
+        let file = peers.add(block);
+        let root = directory(&mut peers, ImportOptions::default(), &[("a", file, 5)]);
+        assert_eq!(resolve(&mut peers, root, "a").unwrap().modified, Some(expected));
+        assert_eq!(resolve(&mut peers, root, "").unwrap().modified, None);
+    }
+    assert_eq!(moment(0, 999_999_999), Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(999_999_999)));
+    assert_eq!(moment(0, 1_000_000_000), None);
 }

@@ -5,6 +5,8 @@
 //!
 //! Source: <https://specs.ipfs.tech/unixfs/> and boxo `ipld/unixfs/pb/unixfs.proto`.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 
 use crate::codec::DecodeError;
@@ -133,6 +135,18 @@ impl Data {
 impl Mtime {
     const SECONDS: u32 = 1;
     const NANOS: u32 = 2;
+
+    /// The moment; `None` for one that is out of range.
+    pub fn time(self) -> Option<SystemTime> {
+        let nanos = self.nanos.unwrap_or_default();
+        if nanos >= 1_000_000_000 {
+            return None;
+        }
+        let whole = Duration::from_secs(self.seconds.unsigned_abs());
+        let second =
+            if self.seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+        second?.checked_add(Duration::from_nanos(nanos.into()))
+    }
 
     fn encoded_len(self) -> usize {
         varint_field_len(self.seconds.cast_unsigned()) + self.nanos.map_or(0, |_| 5)

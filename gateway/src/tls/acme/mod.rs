@@ -150,6 +150,11 @@ impl Acme {
         self.held(name).map(|certificate| certificate.key)
     }
 
+    /// Whether there is a certificate for a lower-case name, or the first client that comes for it gets one.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.held(name).is_some() || (self.may_have(name) && !self.is_refused(name))
+    }
+
     /// The certificate that proves a name to the authority.
     pub(super) fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         self.0.challenges.tls(name)
