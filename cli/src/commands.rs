@@ -2,6 +2,7 @@
 
 mod add;
 mod block;
+mod bootstrap;
 mod cat;
 mod config;
 mod dag;
@@ -63,9 +64,12 @@ pub(crate) enum Command {
     /// Show connections, or make and end them.
     #[command(subcommand)]
     Swarm(swarm::Swarm),
-    /// Show the peers to start from.
-    #[command(subcommand)]
-    Bootstrap(swarm::Bootstrap),
+    /// Show or change the peers to start from.
+    #[command(args_conflicts_with_subcommands = true)]
+    Bootstrap {
+        #[command(subcommand)]
+        command: Option<bootstrap::Bootstrap>,
+    },
     /// Find who has content, or tell that this node has it.
     #[command(subcommand)]
     Routing(swarm::Routing),
@@ -117,7 +121,7 @@ async fn run_in(command: Command, session: &Session, global: &Global) -> Result<
         Command::Add(args) => add::run(args, session).await,
         Command::Bitswap(command) => swarm::bitswap(command, session).await,
         Command::Block(command) => block::run(command, session).await,
-        Command::Bootstrap(command) => swarm::bootstrap(command, session).await,
+        Command::Bootstrap { command } => bootstrap::run(command, session).await,
         Command::Cat(args) => cat::run(args, session).await,
         Command::Dag(command) => dag::run(command, session).await,
         Command::Get(args) => get::run(args, session).await,

@@ -8,7 +8,7 @@ use crate::denylists::Denylists;
 use crate::names::{Dns, Names};
 use crate::node::{Inner, Network, Node};
 use crate::pins::Pins;
-use crate::routing::records::{RecordLimits, Records, WallClock};
+use crate::routing::records::{Backing, RecordLimits, Records, WallClock};
 use crate::settings::{Settings, SwarmSettings};
 use crate::store::{Store, Table};
 use crate::swarm::{Components, Transports};
@@ -83,7 +83,7 @@ impl Builder {
         served: Served,
         groups: &[Tasks; 3],
     ) -> Result<Network> {
-        let [_, exchange_tasks, swarm_tasks] = groups;
+        let [work_tasks, exchange_tasks, swarm_tasks] = groups;
         let identity = self.settings.identity.clone();
         let local = identity.public().to_peer_id();
         let records = |prefix: &'static [u8]| {
@@ -92,14 +92,21 @@ impl Builder {
             Records::open(local, RecordLimits::default(), backing, prefix, clock, swarm_tasks)
         };
         let (bitswap, wire) = swarm::bitswap::new();
+        let tables: Arc<dyn Backing> = Arc::new(store.rows(Table::Records));
+        let rows = Arc::clone(&tables);
+        let saved = tokio::task::spawn_blocking(move || routing::saved::load(&*rows)).await;
         let components = Components {
             identity,
+            saved: saved
+                .map_err(|error| Error::internal("reading saved peers panicked").with_cause(error))?,
             wan_records: records(b"wan/"),
             lan_records: records(b"lan/"),
             bitswap: Some(bitswap),
             transports: self.transports,
         };
         let swarm = swarm::start(settings, components, swarm_tasks).await?;
+        let stopping = work_tasks.stopping().clone();
+        work_tasks.spawn("save peers", routing::saved::keep(swarm.clone(), tables, stopping));
         let routing = routing::Handle::new(swarm.clone());
         let peers = exchange::ports::Network { swarm: swarm.clone(), routing: routing.clone() };
         let (blocks, peers) = (Arc::new(served), Arc::new(peers));

@@ -62,8 +62,11 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<block::Put>();
     visitor.command::<block::Rm>();
     visitor.command::<block::Stat>();
+    visitor.command::<bootstrap::Add>();
     visitor.command::<bootstrap::Bootstrap>();
     visitor.command::<bootstrap::List>();
+    visitor.command::<bootstrap::Rm>();
+    visitor.command::<bootstrap::RmAll>();
     visitor.command::<cat::Cat>();
     visitor.command::<config::ApplyProfile>();
     visitor.command::<config::Config>();

@@ -1,6 +1,6 @@
 //! Content found through the DHT, under a protocol name that no other network uses.
 
-use cairn_tests::{Curl, Node, Scratch, Transport, files_equal};
+use cairn_tests::{Curl, Node, Output, Scratch, Transport, files_equal, until};
 use serde_json::{Value, json};
 
 /// A DHT server that starts from the node at `bootstrap`.
@@ -43,4 +43,59 @@ fn content_is_found_through_the_dht_by_a_node_that_was_not_told_its_source() {
     assert_eq!(answer["Providers"][0]["ID"], json!(peer_id(&source)), "{answer}");
     assert!(answer["Providers"][0]["Addrs"].as_array().is_some_and(|addrs| !addrs.is_empty()), "{answer}");
     assert!(files_equal(&file, &reader.get(&cid)));
+}
+
+#[test]
+fn a_node_that_starts_again_finds_its_network_without_a_list_of_peers() {
+    let middle = server(None);
+    let mut reader = server(Some(&middle));
+    let middle_id = peer_id(&middle);
+    // Told where it listens means that it stands in the routing table.
+    until("the reader knows the DHT", || {
+        reader.run(&["routing", "findpeer", "--timeout=30s", &middle_id]).status.success()
+    });
+    reader.stop();
+    reader.run(&["bootstrap", "rm", "--all"]).text();
+    assert_eq!(reader.run(&["bootstrap", "list"]).text(), "");
+    reader.start();
+    until("connection", || reader.run(&["swarm", "peers"]).text().contains(&middle_id));
+}
+
+#[test]
+fn peers_to_start_from_are_changed_as_with_kubo() {
+    let Some(kubo) = Node::kubo() else { return };
+    let cairn = Node::cairn();
+    let peer = "12D3KooWKwdSiNYuBYBCtqW6bHv6FQ5GW9q3eM7RvoMnpcGvMB8R";
+    let [first, second] =
+        [format!("/ip4/192.0.2.1/tcp/4001/p2p/{peer}"), format!("/ip4/192.0.2.2/tcp/4001/p2p/{peer}")];
+    let whole = format!("/p2p/{peer}");
+    for args in [
+        &["list"][..],
+        &["add", &first, &second],
+        &["add", &first],
+        &["list"],
+        &["add", "/ip4/192.0.2.1/tcp/4001"],
+        &["rm", &first],
+        &["rm", &first],
+        &["list", "--enc=json"],
+        &["add", "--enc=json", &first],
+        &["rm", &whole],
+        &["add", &first],
+        &["rm", "--all"],
+        &["add", &second],
+        &["rm", "all"],
+        &["list"],
+    ] {
+        let [ours, theirs] = [&cairn, &kubo].map(|node| node.run(&[&["bootstrap"], args].concat()));
+        assert_eq!(ours.status.success(), theirs.status.success(), "{args:?}");
+        assert_eq!(sorted(&ours), sorted(&theirs), "{args:?}");
+    }
+}
+
+/// The lines of an answer; Kubo keeps the peers in no order.
+fn sorted(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
 }

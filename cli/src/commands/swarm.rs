@@ -1,4 +1,4 @@
-//! `cairn swarm`, `cairn bootstrap`, `cairn routing`, `cairn bitswap`.
+//! `cairn swarm`, `cairn routing`, `cairn bitswap`.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use cairn_node::settings::units::format_size;
 use cairn_rpc::commands::bitswap::{BitswapStat, Stat};
-use cairn_rpc::commands::bootstrap::List;
 use cairn_rpc::commands::routing::{FindPeer, FindProviders, Get, Provide, Put, QueryEvent};
 use cairn_rpc::commands::swarm::{Addrs, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers};
 use multibase::Base;
@@ -132,20 +131,6 @@ fn text_of_peers(out: &mut String, list: PeerList, streams: bool) -> Result<()> 
         }
     }
     Ok(())
-}
-
-/// Shows the peers to start from.
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum Bootstrap {
-    /// List them. They are set by `cairn config --json Bootstrap '[…]'`.
-    List,
-}
-
-pub(super) async fn bootstrap(command: Bootstrap, session: &Session) -> Result<()> {
-    let Bootstrap::List = command;
-    session
-        .print(List, |out, peers| peers.peers.iter().try_for_each(|peer| super::line!(out, "{peer}")))
-        .await
 }
 
 /// Finds who has content, or tells that this node has it.

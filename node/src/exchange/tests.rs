@@ -77,6 +77,7 @@ async fn start_swarm_up_to(version: Version) -> (swarm::Handle, Wire, Tasks) {
     let (behaviour, wire) = bitswap::up_to(version);
     let records = || MemoryStore::new(identity.public().to_peer_id());
     let components = Components {
+        saved: Vec::new(),
         wan_records: records(),
         lan_records: records(),
         bitswap: Some(behaviour),

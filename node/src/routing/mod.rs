@@ -5,6 +5,7 @@
 
 mod port;
 pub mod records;
+pub(crate) mod saved;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,7 @@
 //! Nodes that find each other's content through a DHT of their own, in memory.
 
+use std::sync::Arc;
+
 use cairn_proto::cid::{HashFunction, Multihash};
 use cairn_proto::ipns::Name;
 use futures::StreamExt as _;
@@ -9,10 +11,11 @@ use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, kad, noise, tcp, yamux};
 use tokio::net::TcpListener;
 
-use super::Provider;
+use super::records::{Backing, MemoryBacking};
+use super::{Provider, saved};
 use crate::Kind;
 use crate::settings::DhtMode;
-use crate::swarm::testing::{Node, settings, soon};
+use crate::swarm::testing::{DEADLINE, Node, settings, soon};
 
 fn key(text: &str) -> Multihash {
     HashFunction::Sha2_256.multihash(text.as_bytes())
@@ -99,6 +102,35 @@ async fn a_peer_is_found_through_a_third() {
     other.connect(&server).await;
     let addrs = soon("address", || async { one.routing.find_peer(other.peer()).await.ok() }).await;
     assert_eq!(addrs, [other.addr().with_p2p(other.peer()).unwrap()]);
+    let addrs = soon("address", || async { one.routing.find_peer(server.peer()).await.ok() }).await;
+    assert_eq!(addrs, [server.addr().with_p2p(server.peer()).unwrap()], "one that is connected");
+}
+
+#[tokio::test]
+async fn a_node_that_starts_again_needs_no_peer_to_start_from() {
+    let server = Node::in_memory().await;
+    let first = Node::in_memory().await;
+    first.connect(&server).await;
+    let backing: Arc<dyn Backing> = Arc::new(MemoryBacking::default());
+    soon("saved table", || async {
+        saved::save(&first.swarm, &backing).await;
+        (saved::load(&*backing).len() == 2).then_some(())
+    })
+    .await;
+    first.tasks.shutdown(DEADLINE).await.unwrap();
+    let tables = saved::load(&*backing);
+    assert_eq!(tables[0].peers, [(server.peer(), vec![server.addr().with_p2p(server.peer()).unwrap()])]);
+    let second = Node::restart(settings(&["/memory/0"]), tables.clone()).await.unwrap();
+    soon("connection", || async {
+        let peers = second.swarm.peers().await.unwrap();
+        peers.iter().any(|peer| peer.peer == server.peer()).then_some(())
+    })
+    .await;
+    let mut other = settings(&["/memory/0"]);
+    other.dht_protocol = "/cairn-test/other/kad/1.0.0".to_owned();
+    other.lan_dht_protocol = "/cairn-test/other/lan/kad/1.0.0".to_owned();
+    let other = Node::restart(other, tables).await.unwrap();
+    assert!(other.swarm.tables().await.unwrap().iter().all(|table| table.peers.is_empty()));
 }
 
 /// A DHT server that names a peer which accepts connections and then says nothing.

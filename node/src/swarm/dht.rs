@@ -18,7 +18,9 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::Table;
 use super::address::Rule;
+use super::diversity;
 
 /// Largest Kademlia message, in bytes. Source: go-libp2p `network.MessageSizeMax` (4 MiB).
 const MAX_PACKET_BYTES: usize = 4 * 1024 * 1024;
@@ -102,16 +104,54 @@ impl<R: RecordStore + Send + 'static> Dht<R> {
         }
     }
 
+    /// Name of its protocol.
+    pub(super) fn protocol(&self) -> &str {
+        self.kad.protocol_names().first().map_or("", |name| name.as_ref())
+    }
+
     /// Whether the peer's protocols include this DHT's.
     pub(super) fn is_spoken_by(&self, protocols: &[StreamProtocol]) -> bool {
         self.kad.protocol_names().iter().any(|name| protocols.contains(name))
     }
 
-    /// Puts a peer that answers this DHT into the table, under those of its addresses that belong here.
+    /// Puts a peer that answers this DHT into the table, under those of its addresses that belong here. The public DHT
+    /// takes only a few peers of one network.
     pub(super) fn learn(&mut self, peer: &PeerId, addrs: &[Multiaddr]) {
-        for addr in addrs.iter().filter(|addr| self.rule.lets_in(addr)) {
+        let rule = self.rule;
+        let mut addrs = addrs.iter().filter(|addr| rule.lets_in(addr)).peekable();
+        if addrs.peek().is_none() || (rule == Rule::Public && !self.is_diverse_with(peer, addrs.clone())) {
+            return;
+        }
+        for addr in addrs {
             self.kad.add_address(peer, addr.clone());
         }
+    }
+
+    fn is_diverse_with<'a>(&mut self, peer: &PeerId, addrs: impl Iterator<Item = &'a Multiaddr>) -> bool {
+        let key = kad::KBucketKey::from(*peer);
+        let Some(range) = self.kad.kbucket(*peer).map(|bucket| bucket.range()) else { return false };
+        let (mut table, mut is_known) = (Vec::new(), false);
+        for bucket in self.kad.kbuckets() {
+            let is_same = bucket.range() == range;
+            for entry in bucket.iter() {
+                is_known |= *entry.node.key == key;
+                table.push((diversity::networks(entry.node.value.iter()), is_same));
+            }
+        }
+        is_known || diversity::has_room(&diversity::networks(addrs), table)
+    }
+
+    /// The routing table: its protocol, peers and their addresses.
+    pub(super) fn table(&mut self) -> Table {
+        let protocol = self.protocol().to_owned();
+        let mut peers = Vec::new();
+        for bucket in self.kad.kbuckets() {
+            for entry in bucket.iter() {
+                let addrs = entry.node.value.iter().cloned().collect();
+                peers.push((*entry.node.key.preimage(), addrs));
+            }
+        }
+        Table { protocol, peers }
     }
 
     /// Takes a peer out of the table: it does not answer this DHT.

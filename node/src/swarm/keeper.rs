@@ -13,6 +13,8 @@ pub(super) const MIN_BACKOFF: Duration = Duration::from_secs(5);
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(600);
 /// Peers below which the ones to start from are dialled. Source: Kubo `core/bootstrap` (4).
 const MIN_PEERS: usize = 4;
+/// Peers of an earlier run that are dialled while there are few peers.
+const MAX_SAVED_TARGETS: usize = 16;
 /// How often a peer that needs no dialling is looked at.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -55,6 +57,20 @@ impl Keeper {
             }
         }
         Self { targets }
+    }
+
+    /// More peers to connect to while there are few, the first of these only.
+    pub(super) fn start_from(
+        &mut self,
+        peers: impl IntoIterator<Item = (PeerId, Vec<Multiaddr>)>,
+        now: Instant,
+    ) {
+        for (peer, addrs) in peers.into_iter().take(MAX_SAVED_TARGETS) {
+            if self.targets.iter().all(|target| target.peer != peer) {
+                let (role, backoff) = (Role::Bootstrap, MIN_BACKOFF);
+                self.targets.push(Target { peer, addrs, role, backoff, due: now });
+            }
+        }
     }
 
     /// When [`Keeper::due`] is to be called next.
@@ -139,6 +155,16 @@ mod tests {
         let later = now + RECHECK;
         let dials = keeper.due(later, MIN_PEERS - 1, |_| false);
         assert_eq!(dials, [(peer, vec![addr(peer), addr(peer)])], "one dial for both addresses");
+    }
+
+    #[test]
+    fn a_few_peers_of_an_earlier_run_are_dialled_like_those_of_the_configuration() {
+        let now = Instant::now();
+        let saved: Vec<_> = (0..100).map(|_| PeerId::random()).map(|peer| (peer, vec![addr(peer)])).collect();
+        let mut keeper = Keeper::new(&[], &[addr(saved[0].0)], now);
+        keeper.start_from(saved.clone(), now);
+        assert_eq!(keeper.due(now, 0, |_| false), saved[..MAX_SAVED_TARGETS]);
+        assert!(keeper.due(now + RECHECK, MIN_PEERS, |_| false).is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod bitswap;
 mod book;
 mod dht;
 mod dial;
+mod diversity;
 mod gate;
 mod guarded;
 mod keeper;
@@ -55,6 +56,8 @@ const QUERY_QUEUE: usize = 64;
 pub struct Components<R> {
     /// Key of the local peer ID.
     pub identity: Keypair,
+    /// Routing tables of an earlier run; those of other protocols are left out.
+    pub saved: Vec<Table>,
     /// Records of the public DHT.
     pub wan_records: R,
     /// Records of the local network's DHT.
@@ -81,6 +84,15 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     queries: mpsc::Sender<Query>,
     local: watch::Receiver<Local>,
+}
+
+/// The peers that answer a DHT, as far as they are known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Protocol of the DHT.
+    pub protocol: String,
+    /// Who, and where each listens.
+    pub peers: Vec<(PeerId, Vec<Multiaddr>)>,
 }
 
 /// A connected peer.
@@ -146,6 +158,7 @@ enum Command {
     Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
     KnownAddrs { reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>> },
     Counters { reply: oneshot::Sender<Counters> },
+    Tables { reply: oneshot::Sender<Vec<Table>> },
 }
 
 /// Starts a swarm as a task of `tasks` and returns once it listens.
@@ -166,10 +179,12 @@ pub async fn start<R: RecordStore + Send + 'static>(
     let (queries, query_queue) = mpsc::channel(QUERY_QUEUE);
     let (local_sender, local) = watch::channel(Local::default());
     let (identity, transports) = (components.identity.clone(), components.transports);
+    let saved = components.saved.clone();
     let behaviour = behaviour::Behaviour::new(settings, components)?;
     let swarm = transport::build(identity, transports, settings.refused.clone(), behaviour, tasks)?;
     let queues = task::Queues { commands: command_queue, queries: query_queue, local: local_sender };
     let mut task = task::Task::new(swarm, settings, queues, tasks.stopping().clone());
+    task.restore(saved);
     task.listen(&settings.listen).await?;
     tasks.spawn("swarm", task.run());
     Ok(Handle { local_peer_id, commands, queries, local })
@@ -210,6 +225,14 @@ impl Handle {
     /// [`Kind::Closed`].
     pub async fn known_addrs(&self) -> Result<Vec<(PeerId, Vec<Multiaddr>)>, Error> {
         self.ask(|reply| Command::KnownAddrs { reply }).await
+    }
+
+    /// The routing tables of the DHTs that the node takes part in.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub async fn tables(&self) -> Result<Vec<Table>, Error> {
+        self.ask(|reply| Command::Tables { reply }).await
     }
 
     /// What the swarm counted since its start.

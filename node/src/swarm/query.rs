@@ -188,6 +188,10 @@ impl Queries {
                 };
                 let found = peers.into_iter().find(|found| found.peer_id == peer);
                 let mut addrs = found.map_or_else(Vec::new, |found| found.addrs);
+                if addrs.is_empty() {
+                    // No answer names the addresses of a peer that was asked itself.
+                    addrs = dht.addrs_of(peer);
+                }
                 addrs.retain(|addr| dht.rule().takes(addr));
                 let _ = reply.send(addrs);
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 
-use super::{Components, Handle, Transports, start};
+use super::{Components, Handle, Table, Transports, start};
 use crate::Error;
 use crate::routing;
 use crate::routing::records::{MemoryBacking, RecordLimits, Records};
@@ -49,6 +49,11 @@ impl Node {
     }
 
     pub(crate) async fn try_start(settings: SwarmSettings) -> Result<Self, Error> {
+        Self::restart(settings, Vec::new()).await
+    }
+
+    /// A node that knows the routing tables of an earlier one.
+    pub(crate) async fn restart(settings: SwarmSettings, saved: Vec<Table>) -> Result<Self, Error> {
         let identity = Keypair::generate_ed25519();
         let is_memory = settings.listen.iter().any(|addr| addr.to_string().starts_with("/memory"));
         let transports = if is_memory { Transports::Memory } else { Transports::Real };
@@ -61,6 +66,7 @@ impl Node {
         };
         let components = Components {
             identity,
+            saved,
             wan_records: records(b"w"),
             lan_records: records(b"l"),
             bitswap: None,

@@ -30,6 +30,9 @@ use crate::tasks::Tasks;
 /// How long a provider record is valid. Source: go-libp2p-kad-dht `amino` defaults (48 h).
 pub const RECORD_TTL: Duration = Duration::from_secs(48 * 60 * 60);
 
+/// What stands before the prefix of a store in the keys of its values.
+const VALUES: &[u8] = b"values/";
+
 /// Tells the time of day, for records that outlive the process.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
@@ -42,13 +45,24 @@ pub struct RecordLimits {
     pub max_per_peer: u32,
     /// Records kept in all; as many again of this node.
     pub max_count: u32,
-    /// Rows held in memory, of which none that awaits writing is ever dropped.
+    /// Rows of providers held in memory, of which none that awaits writing is ever dropped.
     pub max_cached_rows: usize,
+    /// Values kept that one peer told, this node excepted.
+    pub max_values_per_peer: u32,
+    /// Values kept in all, those of this node excepted. One takes up to 10 KiB.
+    pub max_value_count: u32,
 }
 
 impl Default for RecordLimits {
     fn default() -> Self {
-        Self { max_per_key: 64, max_per_peer: 10_000, max_count: 1_000_000, max_cached_rows: 16 * 1024 }
+        Self {
+            max_per_key: 64,
+            max_per_peer: 10_000,
+            max_count: 1_000_000,
+            max_cached_rows: 16 * 1024,
+            max_values_per_peer: 1_000,
+            max_value_count: 20_000,
+        }
     }
 }
 
@@ -59,7 +73,7 @@ pub struct Records {
     limits: RecordLimits,
     clock: Clock,
     counts: Counts,
-    rows: Rows,
+    rows: Rows<Vec<Entry>>,
     values: Values,
 }
 
@@ -78,9 +92,11 @@ impl Records {
         tasks: &Tasks,
     ) -> Self {
         let counts = Counts::default();
-        let queue = writer::start(Arc::clone(&backing), prefix, counts.clone(), Arc::clone(&clock), tasks);
+        let queue = writer::start::<Vec<Entry>>(&backing, prefix, counts.clone(), &clock, tasks);
+        let value_prefix = [VALUES, prefix].concat();
+        let values = Values::open(local, limits, &backing, &value_prefix, &clock, tasks);
         let rows = Rows::new(backing, prefix, queue, limits.max_cached_rows);
-        Self { local, limits, clock: Clock(clock), counts, rows, values: Values::new() }
+        Self { local, limits, clock: Clock(clock), counts, rows, values }
     }
 
     fn check_room(&self, provider: &PeerId, now_s: u64) -> Result<()> {
@@ -106,9 +122,11 @@ impl RecordStore for Records {
         Some(Cow::Owned(Record::new(key.clone(), value.to_vec())))
     }
 
-    /// Keeps an IPNS record that is valid and better than the one that is kept; every other value is refused.
+    /// Keeps an IPNS record that is valid and better than the one that is kept; every other value is refused. Its
+    /// publisher is whoever told it, or this node.
     fn put(&mut self, record: Record) -> Result<()> {
-        let is_kept = self.values.put(record.key.as_ref(), record.value, (self.clock.0)());
+        let teller = record.publisher.unwrap_or(self.local);
+        let is_kept = self.values.put(record.key.as_ref(), record.value, teller, (self.clock.0)());
         if is_kept { Ok(()) } else { Err(Error::MaxRecords) }
     }
 

@@ -79,9 +79,41 @@ async fn only_valid_records_of_names_are_kept_and_only_to_their_end() {
     assert!(!put(&RecordKey::new(b"/pk/x"), made(2, 2085)), "another kind of key");
     let kept = |bench: &Bench| bench.records.get(&row).map(|record| record.value.clone());
     assert_eq!(kept(&bench), Some(made(2, 2085)));
+    let mut bench = bench.reopen().await;
+    assert_eq!(kept(&bench), Some(made(2, 2085)), "it outlives the process");
+    let value = made(2, 2085);
+    bench.pass(Duration::from_secs(48 * HOUR_S - 1));
+    assert_eq!(kept(&bench), Some(value.clone()));
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(kept(&bench), None, "its owner has told it no more for two days");
+    bench.records.put(Record::new(row.clone(), value)).unwrap();
+    assert!(kept(&bench).is_some());
     bench.pass(Duration::from_secs(2 * 366 * 24 * HOUR_S));
     assert_eq!(kept(&bench), None, "it has expired");
     bench.records.remove(&row);
+}
+
+#[tokio::test]
+async fn values_of_one_peer_and_of_all_are_bounded_but_not_our_own() {
+    use cairn_proto::ipns::Name;
+    use libp2p::identity::Keypair;
+
+    let limits = RecordLimits { max_values_per_peer: 2, max_value_count: 3, ..RecordLimits::default() };
+    let mut bench = Bench::new(limits);
+    let mut put = |key: &Keypair, sequence, publisher| {
+        let name = Name::parse(&key.public().to_peer_id().to_string()).unwrap();
+        let value = crate::names::tests::record(key, "/ipns/example.com", sequence, 2085).to_vec();
+        let record = Record::new(RecordKey::new(&name.routing_key()), value);
+        bench.records.put(Record { publisher, ..record }).is_ok()
+    };
+    let (greedy, known) = (Some(PeerId::random()), Keypair::generate_ed25519());
+    let fresh = Keypair::generate_ed25519;
+    assert!(put(&known, 1, greedy) && put(&fresh(), 1, greedy));
+    assert!(!put(&fresh(), 1, greedy), "of one peer");
+    assert!(put(&known, 2, greedy), "in place of another");
+    assert!(put(&fresh(), 1, Some(PeerId::random())));
+    assert!(!put(&fresh(), 1, Some(PeerId::random())), "of all");
+    assert!(put(&fresh(), 1, None), "our own");
 }
 
 fn clock(now_s: &Arc<AtomicU64>) -> WallClock {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use libp2p::PeerId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::counts::Counts;
-use super::rows::{Full, decode};
+use super::rows::{Full, Row};
 use super::{WallClock, unix_s};
 use crate::Error;
 use crate::store;
@@ -135,50 +136,57 @@ impl Shared {
 }
 
 /// Starts the writer of the rows under `prefix`, and its sweep of expired ones.
-pub(super) fn start(
-    backing: Arc<dyn Backing>,
-    prefix: &'static [u8],
+pub(super) fn start<T: Row>(
+    backing: &Arc<dyn Backing>,
+    prefix: &[u8],
     counts: Counts,
-    clock: WallClock,
+    clock: &WallClock,
     tasks: &Tasks,
 ) -> Queue {
     let shared = Arc::new(Shared::default());
     let writer = Writer {
-        backing: Arc::clone(&backing),
-        prefix,
-        clock: Arc::clone(&clock),
+        backing: Arc::clone(backing),
+        prefix: prefix.into(),
+        records_of: |row| T::decode(row).records(),
+        clock: Arc::clone(clock),
         shared: Arc::clone(&shared),
         unswept: None,
     };
+    let rows = backing.iter(prefix);
+    let (clock, stopping) = (Arc::clone(clock), tasks.stopping().clone());
+    let count = move || count(rows, |row| T::decode(row).records(), &counts, &clock, &stopping);
     tasks.spawn("record writer", writer.run());
-    let stopping = tasks.stopping().clone();
-    tasks.spawn_blocking("record count", move || count(&*backing, prefix, &counts, &clock, &stopping));
+    tasks.spawn_blocking("record count", count);
     Queue(shared)
 }
 
+/// Who told the records of a stored row, and when each expires.
+type RecordsOf = fn(&[u8]) -> Vec<(PeerId, u64)>;
+
 /// Counts the valid records on disk.
 fn count(
-    backing: &dyn Backing,
-    prefix: &[u8],
+    rows: RowIter,
+    records_of: RecordsOf,
     counts: &Counts,
     clock: &WallClock,
     stopping: &CancellationToken,
 ) {
-    for row in backing.iter(prefix).take_while(|_| !stopping.is_cancelled()) {
+    for row in rows.take_while(|_| !stopping.is_cancelled()) {
         let row = match row {
             Ok((_, row)) => row,
             Err(error) => return warn!(%error, "records on disk not counted"),
         };
         let now_s = unix_s(clock());
-        for entry in decode(&row).into_iter().filter(|entry| entry.expires_s > now_s) {
-            counts.add(entry.peer, entry.expires_s);
+        for (peer, expires_s) in records_of(&row).into_iter().filter(|(_, expires_s)| *expires_s > now_s) {
+            counts.add(peer, expires_s);
         }
     }
 }
 
 struct Writer {
     backing: Arc<dyn Backing>,
-    prefix: &'static [u8],
+    prefix: Box<[u8]>,
+    records_of: RecordsOf,
     clock: WallClock,
     shared: Arc<Shared>,
     /// Rows that the sweep has still to look at.
@@ -228,13 +236,13 @@ impl Writer {
     /// Removes rows whose every record has expired, a few thousand rows further on.
     fn sweep(&mut self) -> Result<(), Error> {
         let now_s = unix_s((self.clock)());
-        let mut rows = self.unswept.take().unwrap_or_else(|| self.backing.iter(self.prefix));
+        let mut rows = self.unswept.take().unwrap_or_else(|| self.backing.iter(&self.prefix));
         let mut changes = Vec::new();
         let mut row_count = 0;
         for row in rows.by_ref().take(SCAN_ROWS) {
             let (key, row) = row?;
             row_count += 1;
-            if decode(&row).iter().all(|entry| entry.expires_s <= now_s) {
+            if (self.records_of)(&row).iter().all(|(_, expires_s)| *expires_s <= now_s) {
                 changes.push(RowChange { key: key.into(), value: None });
             }
         }
@@ -297,12 +305,12 @@ impl Backing for store::Rows {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use super::super::rows::{Entry, encode};
+    use super::super::rows::Entry;
     use super::*;
 
     fn row(expires_s: &[u64]) -> Vec<u8> {
         let entry = |&expires_s| Entry { peer: libp2p::PeerId::random(), expires_s, addrs: Vec::new() };
-        encode(&expires_s.iter().map(entry).collect::<Vec<_>>())
+        expires_s.iter().map(entry).collect::<Vec<_>>().encode()
     }
 
     #[test]
@@ -319,7 +327,8 @@ mod tests {
             .unwrap();
         let writer = Writer {
             backing: Arc::clone(&backing) as Arc<dyn Backing>,
-            prefix: b"p",
+            prefix: b"p".as_slice().into(),
+            records_of: |row| Vec::<Entry>::decode(row).records(),
             clock: Arc::new(|| UNIX_EPOCH + Duration::from_secs(100)),
             shared: Arc::default(),
             unswept: None,

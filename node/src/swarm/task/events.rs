@@ -156,9 +156,9 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 self.on_provider_record(scope, record);
             }
             kad::Event::InboundRequest {
-                request: InboundRequest::PutRecord { record: Some(record), .. },
+                request: InboundRequest::PutRecord { record: Some(record), source, .. },
             } => {
-                self.on_value(scope, record);
+                self.on_value(scope, kad::Record { publisher: Some(source), ..record });
             }
             kad::Event::RoutingUpdated { peer, addresses, .. } => {
                 if let Some(dht) = self.swarm.behaviour_mut().dht(scope) {

@@ -21,7 +21,7 @@ use super::dial::{self, Dials};
 use super::keeper::Keeper;
 use super::peers::Peers;
 use super::query::{Id, Queries, Query};
-use super::{Command, Counters, Local};
+use super::{Command, Counters, Local, Table};
 use crate::settings::SwarmSettings;
 use crate::settings::addresses::Announce;
 use crate::{Error, Kind};
@@ -85,6 +85,20 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         };
         task.set_dht_modes(settings.dht);
         task
+    }
+
+    /// Fills the routing tables with what an earlier run saved, and starts from a few of those peers.
+    pub(super) fn restore(&mut self, saved: Vec<Table>) {
+        for table in saved {
+            let mut dhts = self.swarm.behaviour_mut().dhts();
+            let Some(dht) = dhts.find(|dht| dht.protocol() == table.protocol) else { continue };
+            for (peer, addrs) in &table.peers {
+                dht.learn(peer, addrs);
+            }
+            let known = dht.table().peers;
+            drop(dhts);
+            self.keeper.start_from(known, Instant::now());
+        }
     }
 
     /// Starts the listeners and waits until each has an address.
@@ -196,6 +210,9 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             Command::Peers { reply } => drop(reply.send(self.peers.list())),
             Command::KnownAddrs { reply } => drop(reply.send(self.known_addrs())),
             Command::Counters { reply } => drop(reply.send(self.counters())),
+            Command::Tables { reply } => {
+                drop(reply.send(self.swarm.behaviour_mut().dhts().map(|dht| dht.table()).collect()));
+            }
         }
     }
 
