@@ -8,9 +8,11 @@ mod idle;
 mod machine;
 mod measure;
 mod memory;
+mod read;
 mod start;
 mod store;
 mod transfer;
+mod tree;
 
 use std::path::PathBuf;
 
@@ -31,6 +33,9 @@ struct Args {
     /// Length of the big file in bytes.
     #[arg(long, default_value_t = 1 << 30)]
     file_bytes: u64,
+    /// Files of the tree of small files.
+    #[arg(long, default_value_t = 100_000)]
+    files: usize,
     /// Where to write the samples, by default beside this program.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -40,6 +45,18 @@ struct Args {
 enum Benchmark {
     /// Add a big file, without and through a daemon.
     Add,
+    /// Add a big file that is there.
+    Again,
+    /// Read a big file: `cat` and `get`.
+    Read,
+    /// Export and import a big file as CAR.
+    Archive,
+    /// Add a tree of small files.
+    Tree,
+    /// Pin a tree of small files that is there.
+    Pin,
+    /// Collect a tree of small files.
+    Collect,
     /// Peak memory of adding a file of one and of four times the length.
     Memory,
     /// Pin a big file from one other node over TCP and QUIC.
@@ -61,6 +78,12 @@ fn main() -> Result<()> {
     for benchmark in named {
         let contests = match benchmark {
             Benchmark::Add => add::run(&args)?,
+            Benchmark::Again => read::again(&args)?,
+            Benchmark::Read => read::run(&args)?,
+            Benchmark::Archive => read::archive(&args)?,
+            Benchmark::Tree => tree::add(&args)?,
+            Benchmark::Pin => tree::pin(&args)?,
+            Benchmark::Collect => tree::collect(&args)?,
             Benchmark::Memory => memory::run(&args)?,
             Benchmark::Transfer => transfer::run(&args)?,
             Benchmark::Idle => idle::run(&args)?,

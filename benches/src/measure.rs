@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -89,6 +90,27 @@ pub(crate) fn run(command: &mut Command) -> Result<(String, Cost)> {
     let errors = errors.join().expect("the reader does not panic");
     ensure!(output.status.success(), "{command:?} ended with {}: {errors}", output.status);
     Ok((String::from_utf8_lossy(&output.stdout).trim().to_owned(), cost))
+}
+
+/// The same command with its stdout in a file, which [`run`] would gather in memory.
+pub(crate) fn to_file(command: &Command, target: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "exec \"$@\" > \"$0\""])
+        .arg(target)
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    shell
+}
+
+/// Bytes of disk that a folder takes.
+pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
+    let (text, _) = run(Command::new("du").arg("-s").arg("--block-size=1").arg(folder))?;
+    Ok(text.split_whitespace().next().context("du prints a number")?.parse()?)
 }
 
 /// Writes everything to the disk that earlier runs left in memory, so that later ones do not pay for it.

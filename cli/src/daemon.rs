@@ -18,6 +18,8 @@ use cairn_rpc::commands::version::VersionInfo;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tokio_util::sync::CancellationToken;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::Global;
 use crate::session::{API_FILE, daemon_of};
@@ -88,6 +90,8 @@ pub(crate) async fn run(args: Args, role: Role, global: &Global) -> Result<()> {
     let mut signals = Signals::listen()?;
     print_line("Initializing daemon...")?;
     limits::raise_open_files()?;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    let _memory = AbortOnDropHandle::new(tokio::spawn(crate::memory::return_freed()));
     let path = environment::repo_path(global)?;
     if daemon_of(&path, None).await.is_some() {
         bail!("a daemon runs already on {}; stop it with `cairn shutdown`", path.display());

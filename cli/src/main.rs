@@ -14,6 +14,8 @@ mod daemon;
 mod environment;
 mod extract;
 mod limits;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 mod session;
 mod signals;
 mod terminal;
@@ -24,6 +26,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    memory::keep_freed();
     // Two TLS providers are compiled in; the first to ask would fail without this.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

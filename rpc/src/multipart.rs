@@ -3,13 +3,13 @@
 //! Source: go-ipfs-cmds and boxo `files` (`multifilereader.go`, `multipartfile.go`): names are paths in URL encoding, a
 //! directory has the type `application/x-directory`, a link `application/symlink` and its target as content.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _};
 use multer::{Field, Multipart};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::io::AsyncReadExt as _;
-use tokio_util::io::ReaderStream;
 
 use crate::command::query;
 use crate::error::{Error, Result};
@@ -31,7 +31,10 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const BATCH_COUNT: usize = 256;
 
 /// Bytes read from a local file at a time.
-const READ_BYTES: usize = 1024 * 1024;
+const READ_BYTES: usize = 256 * 1024;
+
+/// Pieces of a local file that are read before they are sent.
+const READS_AHEAD: usize = 2;
 
 /// Reads files from the body of a request.
 pub(crate) fn decode<S, E>(body: S, boundary: String) -> Files
@@ -189,32 +192,40 @@ impl Encoder {
     }
 }
 
-/// The content of a local file, which must keep the length that it has now.
+/// The content of a local file, which must keep the length that it has now. One piece is read ahead.
 fn read_file(file: std::fs::File, path: String, length: u64) -> impl Stream<Item = Result<Bytes>> + Send {
+    let file = Arc::new(file);
     // One byte more than the length shows that it grew.
-    let reader = tokio::fs::File::from_std(file).take(length.saturating_add(1));
-    let failed = path.clone();
-    let pieces =
-        ReaderStream::with_capacity(reader, READ_BYTES).map_err(move |error| unreadable(&failed, &error));
-    let state = Some((pieces, path, 0));
-    futures::stream::unfold(state, move |state| async move {
-        let (mut pieces, path, so_far) = state?;
-        let changed = |path: &str| {
-            Error::new(format!("file changed while it was read, path={path:?} len_bytes={length}"))
-        };
-        match pieces.next().await {
-            Some(Ok(piece)) => {
-                let so_far = so_far + piece.len() as u64;
-                if so_far > length {
-                    return Some((Err(changed(&path)), None));
-                }
-                Some((Ok(piece), Some((pieces, path, so_far))))
-            }
-            Some(Err(error)) => Some((Err(error), None)),
-            None if so_far < length => Some((Err(changed(&path)), None)),
-            None => None,
+    let starts = (0..=length).step_by(READ_BYTES);
+    let pieces = futures::stream::iter(starts).map(move |start| {
+        let file = Arc::clone(&file);
+        tokio::task::spawn_blocking(move || read_piece(&file, start, length))
+    });
+    pieces.buffered(READS_AHEAD).map(move |piece| match piece {
+        Ok(Ok(Some(piece))) => Ok(piece),
+        Ok(Ok(None)) => {
+            Err(Error::new(format!("file changed while it was read, path={path:?} len_bytes={length}")))
         }
+        Ok(Err(error)) => Err(unreadable(&path, &error)),
+        Err(error) => Err(Error::new(error.to_string())),
     })
+}
+
+/// The piece that starts there. Nothing when the file has not, or no longer, this length.
+fn read_piece(file: &std::fs::File, start: u64, length: u64) -> std::io::Result<Option<Bytes>> {
+    let left = length - start;
+    let is_last = left < READ_BYTES as u64;
+    let wanted = usize::try_from(left).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+    let mut piece = Vec::with_capacity(wanted + usize::from(is_last));
+    while piece.len() < piece.capacity() {
+        let offset = start + piece.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), offset) {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((piece.len() == wanted).then(|| piece.into()))
 }
 
 fn unreadable(path: &str, error: &std::io::Error) -> Error {
@@ -225,6 +236,7 @@ fn unreadable(path: &str, error: &std::io::Error) -> Error {
 mod tests {
     use std::io::Write as _;
 
+    use futures::TryStreamExt as _;
     use tokio::io::AsyncReadExt as _;
 
     use super::*;

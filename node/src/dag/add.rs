@@ -9,7 +9,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -440,8 +439,16 @@ async fn read_chunk<R: AsyncRead + Unpin>(reader: &mut R, chunk_bytes: usize) ->
 }
 
 fn read_at(file: &File, offset: u64, len: usize) -> std::io::Result<Bytes> {
-    let mut chunk = vec![0; len];
-    file.read_exact_at(&mut chunk, offset)?;
+    let mut chunk = Vec::with_capacity(len);
+    while chunk.len() < len {
+        let from = offset + chunk.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut chunk), from) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    chunk.truncate(len);
     Ok(Bytes::from(chunk))
 }
 

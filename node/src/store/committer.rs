@@ -29,8 +29,10 @@ const MAX_LOGGED_BYTES: usize = 4 << 20;
 const MAX_GROUP_BYTES: u64 = 64 << 20;
 /// Blocks accepted since the last commit that force one.
 const MAX_GROUP_BLOCKS: usize = 16_384;
-/// Payload written at a time when the log is off.
+/// Payload written at a time when the log is off, in bytes, unless a single block has more.
 const UNLOGGED_BATCH_BYTES: usize = 1 << 20;
+/// What a row takes in a batch beside its value, in bytes: its key and three lengths, rounded up.
+const ROW_BYTES: usize = 128;
 
 /// Answer to a request.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -248,15 +250,16 @@ impl Committer {
         self.group.unwritten_bytes = 0;
         self.group.unlogged = true;
         let shared = Arc::clone(&self.shared);
-        let mut batch = shared.db.batch();
-        for (id, block) in &unwritten {
-            batch.put(cf::PAYLOAD, payload_key(*id, &block.multihash().to_bytes()), block.data());
-            if batch.len_bytes() >= UNLOGGED_BATCH_BYTES {
-                let full = std::mem::replace(&mut batch, shared.db.batch());
-                shared.checked(shared.db.write_unlogged(full))?;
+        let mut rest = unwritten.as_slice();
+        while !rest.is_empty() {
+            let (count, len_bytes) = next_batch(rest);
+            let mut batch = shared.db.batch_of_bytes(len_bytes);
+            for (id, block) in &rest[..count] {
+                batch.put(cf::PAYLOAD, payload_key(*id, &block.multihash().to_bytes()), block.data());
             }
+            shared.checked(shared.db.write_unlogged(batch))?;
+            rest = &rest[count..];
         }
-        shared.checked(shared.db.write_unlogged(batch))?;
         let written = self.group.rows.iter().rev().take(unwritten.len());
         self.shared.pending.forget_blocks(written.map(|(multihash, _)| &**multihash));
         Ok(())
@@ -411,6 +414,19 @@ impl Committer {
         }
         self.write(batch, |_| ())
     }
+}
+
+/// How many blocks the next batch takes, at least one, and how many bytes it then has.
+fn next_batch(blocks: &[(BlockId, Block)]) -> (usize, usize) {
+    let (mut count, mut len_bytes) = (0, 0);
+    for (_, block) in blocks {
+        len_bytes += block.data().len() + ROW_BYTES;
+        count += 1;
+        if len_bytes >= UNLOGGED_BATCH_BYTES {
+            break;
+        }
+    }
+    (count, len_bytes)
 }
 
 /// The same failure for each of several callers.

@@ -169,6 +169,11 @@ impl Database {
         Batch { database: self, batch: WriteBatch::default() }
     }
 
+    /// An empty batch that takes so many bytes without moving them.
+    pub(crate) fn batch_of_bytes(&self, len_bytes: usize) -> Batch<'_> {
+        Batch { database: self, batch: WriteBatch::with_capacity_bytes(len_bytes) }
+    }
+
     /// Writes a batch through the log, atomically; it is durable after the next [`Self::sync_log`].
     pub(crate) fn write(&self, batch: Batch<'_>) -> Result<()> {
         self.db.write(batch.batch).map_err(from_rocksdb)
@@ -251,10 +256,6 @@ impl Batch<'_> {
 
     pub(crate) fn delete_range(&mut self, family: &str, from: &[u8], to: &[u8]) {
         self.batch.delete_range_cf(self.database.family(family), from, to);
-    }
-
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.batch.size_in_bytes()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
