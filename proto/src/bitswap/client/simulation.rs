@@ -266,7 +266,18 @@ fn run(seed: u64) {
     net.client.close(SESSION);
 }
 
+/// Networks, each from its number; `CAIRN_TEST_SEEDS` changes how many. A failure prints its number: `run` of it repeats it.
+const SEEDS: u64 = 400;
+
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how many is told from outside, and all cores help")]
 fn every_want_with_an_honest_provider_is_served() {
-    (0..400).for_each(run);
+    let seeds = std::env::var("CAIRN_TEST_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for core in 0..cores {
+            scope.spawn(move || (core as u64..seeds).step_by(cores).for_each(run));
+        }
+    });
+    println!("networks simulated: {seeds}");
 }
