@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use crate::blocks::{Blocks, Served};
 use crate::denylists::Denylists;
-use crate::names::{Dns, Names};
+use crate::exchange::remote::Gateways;
+use crate::names::{Dns, Names, Source};
 use crate::node::{Inner, Network, Node};
 use crate::pins::Pins;
 use crate::routing::records::{Backing, RecordLimits, Records, WallClock};
@@ -52,12 +53,13 @@ impl Builder {
             .map_err(|error| Error::internal("opening the store panicked").with_cause(error))??;
         let pins = Pins::new(store.clone());
         let groups = ["work", "exchange", "swarm"].map(Tasks::new);
+        let gateways = self.settings.upstream.as_ref().map(Gateways::new).transpose()?;
         let network = match self.settings.swarm.clone() {
-            Some(swarm) => {
+            Some(swarm) if gateways.is_none() => {
                 let served = Served::new(store.clone(), denylists.clone());
                 Some(self.start_network(&swarm, &store, served, &groups).await?)
             }
-            None => None,
+            _ => None,
         };
         let unfinished = pins.clone();
         groups[0].spawn("recover-pins", async move {
@@ -67,11 +69,18 @@ impl Builder {
         });
         groups[0].spawn("collect", gc::run(store.clone(), groups[0].stopping().clone()));
         groups[0].spawn("denylists", denylists.clone().watch(groups[0].stopping().clone()));
-        let exchange = network.as_ref().map(|network| network.exchange.clone());
-        let routing = network.as_ref().map(|network| network.routing.clone());
+        let (exchange, source) = match (&network, gateways) {
+            (Some(network), _) => (Some(network.exchange.clone()), Source::Routing(network.routing.clone())),
+            (None, Some(gateways)) => {
+                let served = Arc::new(Served::new(store.clone(), denylists.clone()));
+                let exchange = exchange::remote::start(gateways.clone(), served, &groups[1]);
+                (Some(exchange), Source::Gateways(gateways))
+            }
+            (None, None) => (None, Source::Nobody),
+        };
         let dns = Dns::new(self.settings.dns.clone(), None);
         let clock: WallClock = Arc::new(SystemTime::now);
-        let names = Names::new(store.rows(Table::Names), routing, dns, clock, groups[0].clone());
+        let names = Names::new(store.rows(Table::Names), source, dns, clock, groups[0].clone());
         let blocks = Blocks::new(store, exchange, self.settings.block_timeout, denylists);
         Ok(Node::from_parts(Inner { settings: self.settings, blocks, pins, names, network, groups }))
     }

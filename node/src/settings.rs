@@ -10,6 +10,7 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
 use self::addresses::{Announce, Networks};
+use crate::exchange::http::GatewayUrl;
 
 /// Everything that a node is built from besides its parts.
 #[derive(Debug, Clone)]
@@ -22,12 +23,27 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Listeners, peers and transports. `None` for a node that never touches the network.
     pub swarm: Option<SwarmSettings>,
+    /// Gateways that are asked for everything in place of peers. The node has no swarm then.
+    pub upstream: Option<UpstreamSettings>,
     /// Where domains are looked up.
     pub dns: crate::names::DnsSettings,
     /// Longest wait for a single block from the network before a request fails with [`crate::Kind::Timeout`].
     pub block_timeout: Duration,
     /// Folders with lists of what is not served; see [`crate::denylists`].
     pub denylists: Vec<PathBuf>,
+}
+
+/// Gateways that are asked in place of peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// The gateways, the first that has a block gives it.
+    pub gateways: Vec<GatewayUrl>,
+    /// PEM file of the roots to trust in talking to them, `None` for those of this computer.
+    pub roots: Option<PathBuf>,
+    /// Longest time of one request.
+    pub timeout: Duration,
+    /// What they are told of who asks.
+    pub agent: String,
 }
 
 /// Settings of the store.

@@ -27,6 +27,7 @@ async fn node_without(repo: PathBuf, denylists: Vec<PathBuf>) -> Node {
         identity: Keypair::generate_ed25519(),
         store: StoreSettings::default(),
         swarm: None,
+        upstream: None,
         dns: crate::names::DnsSettings::default(),
         block_timeout: Duration::from_secs(1),
         denylists,

@@ -330,4 +330,4 @@ impl Service<HostName> for Resolver {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

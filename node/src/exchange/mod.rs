@@ -11,6 +11,7 @@ pub mod http;
 mod ledger;
 pub mod ports;
 mod reader;
+pub mod remote;
 mod session;
 mod task;
 #[cfg(test)]

@@ -33,13 +33,23 @@ pub struct Session {
     /// The other end of `blocks`, until the exchange knows the session.
     blocks_tx: Option<mpsc::Sender<Delivery>>,
     open: HashSet<Cid>,
+    /// Why a block does not come that was wanted, until somebody waits for the next.
+    failed: Option<Error>,
     providers: Vec<PeerId>,
 }
 
 impl Session {
     pub(super) fn new(id: SessionId, commands: mpsc::Sender<Command>) -> Self {
         let (blocks_tx, blocks) = mpsc::channel(BLOCK_QUEUE);
-        Self { id, commands, blocks, blocks_tx: Some(blocks_tx), open: HashSet::new(), providers: Vec::new() }
+        Self {
+            id,
+            commands,
+            blocks,
+            blocks_tx: Some(blocks_tx),
+            open: HashSet::new(),
+            failed: None,
+            providers: Vec::new(),
+        }
     }
 
     /// Wants blocks, in the order in which they are needed. Those wanted already are passed over.
@@ -75,18 +85,23 @@ impl Session {
     /// Waits without limit: how long is too long is for the caller to say, and [`Session::progress`] tells what was tried.
     ///
     /// # Errors
-    /// [`Kind::Closed`].
+    /// [`Kind::Closed`]; why nobody is going to send a block, where that is known.
     ///
     /// # Cancellation
     /// Cancel-safe: no block is lost.
     pub async fn recv(&mut self) -> Option<Result<Block>> {
-        while !self.open.is_empty() {
+        loop {
+            if let Some(error) = self.failed.take() {
+                return Some(Err(error));
+            }
+            if self.open.is_empty() {
+                return None;
+            }
             let Some(delivery) = self.blocks.recv().await else { return Some(Err(closed())) };
             if let Some(block) = self.take(delivery) {
                 return Some(Ok(block));
             }
         }
-        None
     }
 
     /// A block that has arrived already; `None` when there is none.
@@ -104,7 +119,16 @@ impl Session {
         &self.providers
     }
 
-    fn take(&mut self, (block, from): Delivery) -> Option<Block> {
+    fn take(&mut self, delivery: Delivery) -> Option<Block> {
+        let (block, from) = match delivery {
+            Delivery::Block(block, from) => (block, from),
+            Delivery::Failed(cid, error) => {
+                if self.open.remove(&cid) {
+                    self.failed = Some(error);
+                }
+                return None;
+            }
+        };
         if let Some(peer) = from
             && self.providers.len() < MAX_PROVIDERS
             && !self.providers.contains(&peer)

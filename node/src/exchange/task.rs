@@ -28,6 +28,7 @@ use super::ports::{Blocks, Peers};
 use super::reader::Reader;
 use super::writer::{ANSWER_QUEUE, Answerer, ENTRIES_QUEUE, Writer};
 use super::{Counters, MAX_PROVIDERS, Stat};
+use crate::Error;
 use crate::swarm::bitswap::{Change, KeepAlive, Link, Opener, Wire};
 use crate::tasks::Tasks;
 
@@ -50,8 +51,14 @@ pub(super) enum Command {
     Stat { reply: oneshot::Sender<Stat> },
 }
 
-/// A block for a session, and the peer that sent it; nobody, when it was in the store.
-pub(super) type Delivery = (Block, Option<PeerId>);
+/// What a session hears of a block that it wants.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    /// The block, and the peer that sent it; nobody, when it was in the store.
+    Block(Block, Option<PeerId>),
+    /// Nobody is going to send it.
+    Failed(Cid, Error),
+}
 
 /// What the tasks of a peer tell.
 #[derive(Debug)]
@@ -291,7 +298,7 @@ impl Task {
             else {
                 continue;
             };
-            match state.blocks.try_send((block, from)) {
+            match state.blocks.try_send(Delivery::Block(block, from)) {
                 Ok(()) => {}
                 Err(TrySendError::Closed(_)) => self.close(session),
                 Err(TrySendError::Full(_)) => {

@@ -21,8 +21,10 @@ use cairn_proto::content::Target;
 use cairn_proto::ipns::{Name, Record};
 use cairn_proto::path::{ContentPath, Root};
 use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use tokio::time::Instant;
 
+use crate::exchange::remote::Gateways;
 use crate::routing::{self, records::WallClock};
 use crate::store::Rows;
 use crate::tasks::Tasks;
@@ -51,7 +53,7 @@ pub struct Names(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     held: Held,
-    routing: Option<routing::Handle>,
+    source: Source,
     dns: Dns,
     clock: Clock,
     tasks: Tasks,
@@ -59,6 +61,32 @@ struct Inner {
 }
 
 struct Clock(WallClock);
+
+/// Who is asked for the records of others.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Nobody: the node is offline.
+    Nobody,
+    /// The DHT.
+    Routing(routing::Handle),
+    /// Gateways in place of peers.
+    Gateways(Gateways),
+}
+
+impl Source {
+    fn is_offline(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
+    /// Records of a name, not verified.
+    fn records(&self, name: &Name) -> BoxStream<'static, Bytes> {
+        match self {
+            Self::Nobody => stream::empty().boxed(),
+            Self::Routing(routing) => routing.get_value(name.routing_key(), QUORUM).map(Bytes::from).boxed(),
+            Self::Gateways(gateways) => gateways.records(*name),
+        }
+    }
+}
 
 /// How far a look-up may go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,17 +100,11 @@ pub struct LookUp {
 }
 
 impl Names {
-    /// The names of a node: `rows` keep its records, `routing` finds those of others.
-    pub fn new(
-        rows: Rows,
-        routing: Option<routing::Handle>,
-        dns: Dns,
-        clock: WallClock,
-        tasks: Tasks,
-    ) -> Self {
+    /// The names of a node: `rows` keep its records, `source` has those of others.
+    pub fn new(rows: Rows, source: Source, dns: Dns, clock: WallClock, tasks: Tasks) -> Self {
         let held = Held::new(rows);
         let refreshing = Mutex::default();
-        Self(Arc::new(Inner { held, routing, dns, clock: Clock(clock), tasks, refreshing }))
+        Self(Arc::new(Inner { held, source, dns, clock: Clock(clock), tasks, refreshing }))
     }
 
     /// Follows the name that a path starts at, and the names that it leads to. A path that starts at a CID is its own
@@ -127,7 +149,7 @@ impl Names {
     /// Safe: the search ends.
     pub async fn record(&self, name: &Name, options: LookUp) -> Result<Record> {
         let known = self.known(name).await?;
-        let may_search = self.0.routing.is_some() && !options.local_only;
+        let may_search = !self.0.source.is_offline() && !options.local_only;
         match known {
             Some(found) if !may_search || (found.is_fresh() && !options.no_cache) => Ok(found.record),
             Some(found) if !options.no_cache => {
@@ -160,8 +182,8 @@ impl Names {
             return Err(Error::invalid(format!("a newer IPNS record is here, name={name}")));
         }
         self.0.held.put(name, &record).await?;
-        match (&self.0.routing, tell) {
-            (Some(routing), true) => {
+        match (&self.0.source, tell) {
+            (Source::Routing(routing), true) => {
                 routing.put_value(name.routing_key(), record.bytes().to_vec()).await.map(|()| true)
             }
             _ => Ok(false),
@@ -170,7 +192,7 @@ impl Names {
 
     async fn step(&self, text: &str, options: LookUp) -> Result<Target> {
         let Ok(name) = Name::parse(text) else {
-            return self.0.dns.look_up(text, self.0.routing.is_none()).await;
+            return self.0.dns.look_up(text, self.0.source.is_offline()).await;
         };
         let record = self.record(&name, options).await?;
         let path = record.path().map_err(|error| Error::corrupt(format!("{error}, name={name}")))?;
@@ -186,18 +208,15 @@ impl Names {
         Ok(valid.max_by(|a, b| a.record.order(&b.record).then_with(|| a.is_fresh().cmp(&b.is_fresh()))))
     }
 
-    /// Asks the DHT for a record that is better than `known`.
+    /// Asks others for a record that is better than `known`.
     async fn search(&self, name: &Name, known: Option<Record>) -> Result<Record> {
-        let Some(routing) = &self.0.routing else {
-            return known.ok_or_else(|| not_found(name));
-        };
         let now = self.0.clock.now();
         let mut best = known;
         let mut refused = None;
-        let values = routing.get_value(name.routing_key(), QUORUM);
-        let mut values = std::pin::pin!(values.take_until(tokio::time::sleep(SEARCH_TIMEOUT)));
-        while let Some(value) = values.next().await {
-            match Record::verify(name, value.into()) {
+        let records = self.0.source.records(name);
+        let mut records = std::pin::pin!(records.take_until(tokio::time::sleep(SEARCH_TIMEOUT)));
+        while let Some(record) = records.next().await {
+            match Record::verify(name, record) {
                 Ok(record) if record.fresh_for(now).is_none() => {}
                 Ok(record) => {
                     if best.as_ref().is_none_or(|best| record.order(best) == Ordering::Greater) {

@@ -40,7 +40,7 @@ fn names(store: &Store, map: &str, now_s: u64) -> Names {
     let clock: WallClock = Arc::new(move || UNIX_EPOCH + Duration::from_secs(now_s));
     Names::new(
         store.rows(Table::Names),
-        None,
+        Source::Nobody,
         Dns::new(DnsSettings { map: map.parse().unwrap(), resolvers: Vec::new() }, None),
         clock,
         Tasks::new("test"),
@@ -224,4 +224,39 @@ async fn names_below_a_domain_are_asked_of_its_own_resolver() {
     let target = Dns::new(settings, Some(tls)).look_up("site.eth", false).await.unwrap();
     assert_eq!(target.path.to_string(), format!("/ipfs/{CID}"));
     assert!(target.fresh_for.is_some_and(|fresh_for| fresh_for <= Duration::from_secs(90)), "{target:?}");
+}
+
+#[tokio::test]
+async fn a_record_comes_from_a_gateway_where_gateways_stand_in_for_peers() {
+    use crate::exchange::http::tests::{Server, body, status};
+
+    let (key, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let (name, forged) = (name_of(&key), name_of(&other));
+    let record = record(&key, &format!("/ipfs/{CID}"), 1, 2031);
+    let server = Server::start(move |request| {
+        let path = request.uri().to_string();
+        let is_known = [name, forged].iter().any(|name| path == format!("/ipns/{name}?format=ipns-record"));
+        if is_known { body(record.clone()) } else { status(404) }
+    })
+    .await;
+    let settings = crate::settings::UpstreamSettings {
+        gateways: vec![server.url()],
+        roots: None,
+        timeout: Duration::from_secs(60),
+        agent: "test".to_owned(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &StoreSettings::default()).unwrap();
+    let names = Names::new(
+        store.rows(Table::Names),
+        Source::Gateways(Gateways::new(&settings).unwrap()),
+        Dns::default(),
+        Arc::new(|| UNIX_EPOCH + Duration::from_secs(NOW_S)),
+        Tasks::new("test"),
+    );
+    let found = async |name: &Name| names.record(name, LookUp::default()).await.map(|_| ());
+    found(&name).await.unwrap();
+    assert_eq!(found(&forged).await.unwrap_err().kind(), Kind::Corrupt);
+    let missing = name_of(&Keypair::generate_ed25519());
+    assert_eq!(found(&missing).await.unwrap_err().kind(), Kind::NotFound);
 }

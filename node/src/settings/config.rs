@@ -179,6 +179,13 @@ impl Config {
         Value::Object(document)
     }
 
+    /// Dotted keys whose values differ in `other`, each to its end.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut keys = Vec::new();
+        compare("", &self.document, &other.document, &mut keys);
+        keys
+    }
+
     /// Reads the value at a dotted key as `T`; `None` when it is missing or null.
     ///
     /// # Errors
@@ -230,6 +237,7 @@ impl Config {
         self.to_settings(Path::new(""))?;
         self.rpc()?;
         self.gateway()?;
+        self.upstream()?;
         self.import()?;
         Ok(())
     }
@@ -299,6 +307,22 @@ fn is_secret(key: &str) -> bool {
         secret.len() == key.split('.').count()
             && secret.iter().zip(key.split('.')).all(|(s, k)| *s == "*" || *s == k)
     })
+}
+
+fn compare(prefix: &str, one: &Map<String, Value>, other: &Map<String, Value>, keys: &mut Vec<String>) {
+    let empty = Map::new();
+    let names = one.keys().chain(other.keys().filter(|name| !one.contains_key(*name)));
+    for name in names {
+        let (a, b) = (one.get(name), other.get(name));
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match (a, b) {
+            (Some(Value::Object(a)), Some(Value::Object(b))) => compare(&key, a, b, keys),
+            (Some(Value::Object(a)), None) => compare(&key, a, &empty, keys),
+            (None, Some(Value::Object(b))) => compare(&key, &empty, b, keys),
+            _ if a != b => keys.push(key),
+            _ => {}
+        }
+    }
 }
 
 fn remove(object: &mut Map<String, Value>, path: &[&str]) {

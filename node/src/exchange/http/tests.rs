@@ -19,16 +19,16 @@ use super::*;
 /// Longer than any answer takes; who waits for that long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// A server that answers every request alike, and how often it did.
-struct Server {
+pub(crate) struct Server {
     port: u16,
     requests: Arc<AtomicUsize>,
 }
 
 impl Server {
-    async fn start(answer: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static) -> Self {
         Self::listen(answer, None).await
     }
 
@@ -60,11 +60,11 @@ impl Server {
         Self { port, requests }
     }
 
-    fn url(&self) -> GatewayUrl {
+    pub(crate) fn url(&self) -> GatewayUrl {
         format!("http://127.0.0.1:{}", self.port).parse().unwrap()
     }
 
-    fn request_count(&self) -> usize {
+    pub(crate) fn request_count(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 }
@@ -87,15 +87,15 @@ fn client() -> Client {
     Client::new(options(Addresses::Any)).unwrap()
 }
 
-fn body(content: impl Into<Bytes>) -> Answer {
+pub(crate) fn body(content: impl Into<Bytes>) -> Answer {
     Response::new(Full::new(content.into()))
 }
 
-fn status(status: u16) -> Answer {
+pub(crate) fn status(status: u16) -> Answer {
     Response::builder().status(status).body(Full::default()).unwrap()
 }
 
-fn cid_of(content: &[u8]) -> Cid {
+pub(crate) fn cid_of(content: &[u8]) -> Cid {
     Cid::new_v1(RAW, HashFunction::Sha2_256.multihash(content))
 }
 

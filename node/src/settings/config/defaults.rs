@@ -29,6 +29,9 @@ pub const DEFAULT_BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Folder of denylists when `Denylists.Folders` is missing. Source: the compact denylist format, file locations.
 pub(super) const DENYLISTS: &str = "/etc/ipfs/denylists";
 
+/// Longest request to a gateway that stands in for peers: it may have to look for the content itself.
+pub(super) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long browsers shall come with TLS only when `Gateway.TLS.HSTS` is missing: a year, as browsers' lists want it.
 pub(super) const HSTS: Duration = Duration::from_secs(365 * 24 * 3600);
 

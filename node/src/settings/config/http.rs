@@ -52,6 +52,8 @@ pub struct GatewaySettings {
     pub listen_tls: Vec<Multiaddr>,
     /// Addresses for numbers, health and readiness.
     pub listen_admin: Vec<Multiaddr>,
+    /// How long the gateway says that it is not ready before it stops.
+    pub drain_delay: Duration,
     /// Longest time that requests get to finish on shutdown, `None` for the gateway's own default.
     pub drain_timeout: Option<Duration>,
     /// Certificate chain and key as PEM files; `None` for a certificate of the local CA.
@@ -170,6 +172,7 @@ impl Config {
             listen: self.addresses("Addresses.Gateway", defaults::GATEWAY)?,
             listen_tls: self.addresses("Addresses.GatewayTLS", defaults::GATEWAY_TLS)?,
             listen_admin: self.read_list("Addresses.GatewayAdmin", Multiaddr::from_str)?,
+            drain_delay: self.read_with("Gateway.DrainDelay", parse_duration)?.unwrap_or_default(),
             drain_timeout: self.read_with("Gateway.DrainTimeout", parse_duration)?,
             certificate,
             hosts: self.hosts()?,

@@ -12,10 +12,11 @@ use super::{
     BOOTSTRAP, Config, DEFAULT_BLOCK_TIMEOUT, DEFAULT_MAX_MEMORY_BYTES, decode_key, defaults, invalid,
 };
 use crate::error::Result;
+use crate::exchange::http::GatewayUrl;
 use crate::names::{DnsSettings, DohServer};
 use crate::settings::addresses::{Announce, Withheld, parse_network};
 use crate::settings::units::{parse_duration, parse_size};
-use crate::settings::{DhtMode, Settings, StoreSettings, SwarmSettings};
+use crate::settings::{DhtMode, Settings, StoreSettings, SwarmSettings, UpstreamSettings};
 
 /// Folder of a repo with lists of what is not served.
 const DENYLISTS_FOLDER: &str = "denylists";
@@ -41,12 +42,31 @@ impl Config {
             identity,
             store: self.store()?,
             swarm: Some(self.swarm()?),
+            upstream: None,
             dns: self.dns()?,
             block_timeout: self
                 .read_with("Bitswap.BlockTimeout", parse_duration)?
                 .unwrap_or(DEFAULT_BLOCK_TIMEOUT),
             denylists: self.denylists(repo)?,
         })
+    }
+
+    /// The gateways that a gateway alone asks in place of peers, if it is to ask any.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Invalid`], naming the key whose value is wrong.
+    pub fn upstream(&self) -> Result<Option<UpstreamSettings>> {
+        let gateways = self.read_list("Gateway.Upstream.URLs", GatewayUrl::from_str)?;
+        let path = |text: &str| Ok::<_, String>(PathBuf::from(text));
+        let settings = UpstreamSettings {
+            roots: self.read_with("Gateway.Upstream.Root", path)?,
+            timeout: self
+                .read_with("Gateway.Upstream.Timeout", parse_duration)?
+                .unwrap_or(defaults::UPSTREAM_TIMEOUT),
+            agent: self.agent_version()?,
+            gateways,
+        };
+        Ok((!settings.gateways.is_empty()).then_some(settings))
     }
 
     /// The peer ID, without a look at the private key.

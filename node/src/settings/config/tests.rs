@@ -493,3 +493,35 @@ fn every_profile_leaves_a_valid_configuration() {
     }
     assert!("nonsense".parse::<Profile>().unwrap_err().to_string().contains("unixfs-v1-2025"));
 }
+
+#[test]
+fn gateways_that_stand_in_for_peers_are_named_by_their_urls() {
+    let upstream = |value| with("Gateway.Upstream", value).upstream();
+    assert_eq!(upstream(json!({})).unwrap(), None);
+    assert_eq!(upstream(json!({ "URLs": [], "Timeout": "5s" })).unwrap(), None);
+    let one = upstream(json!({ "URLs": "https://gw.example/" })).unwrap().unwrap();
+    let expected = (vec!["https://gw.example".parse().unwrap()], None, Duration::from_secs(30));
+    assert_eq!((one.gateways, one.roots, one.timeout), expected);
+    let two = json!({ "URLs": ["http://a:8080", "https://b"], "Root": "/root.pem", "Timeout": "5s" });
+    let two = upstream(two).unwrap().unwrap();
+    assert_eq!((two.gateways.len(), two.timeout), (2, Duration::from_secs(5)));
+    assert_eq!(two.roots, Some(PathBuf::from("/root.pem")));
+    assert!(upstream(json!({ "URLs": ["gw.example"] })).is_err());
+}
+
+#[test]
+fn configurations_differ_in_the_keys_that_were_changed() {
+    let before = with("Gateway", json!({ "NoFetch": true, "TLS": { "HSTS": "1h" }, "Writable": false }));
+    assert!(before.differences(&before.clone()).is_empty());
+    let mut after = before.clone();
+    after.set("Gateway.TLS", serde_json::Value::Null).unwrap();
+    after.set("Gateway.NoFetch", json!(false)).unwrap();
+    after.set("Gateway.RateLimit.Burst", json!(5)).unwrap();
+    let expected = ["Gateway.NoFetch", "Gateway.RateLimit.Burst", "Gateway.TLS"];
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort_unstable();
+        keys
+    };
+    assert_eq!(sorted(before.differences(&after)), expected);
+    assert_eq!(sorted(after.differences(&before)), expected);
+}
