@@ -7,6 +7,7 @@ mod cat;
 mod config;
 mod dag;
 mod get;
+mod health;
 mod id;
 mod info;
 mod init;
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Daemon(daemon::Args),
     /// Run a gateway alone until it is interrupted.
     Gateway(daemon::GatewayArgs),
+    /// Ask the daemon or gateway of the repo whether it answers.
+    Health,
     /// Stop the daemon.
     Shutdown,
     /// Add files and folders, and print their CIDs.
@@ -97,6 +100,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Init(args) => init::run(&args, global),
         Command::Daemon(args) => daemon::run(args, Role::Node, global).await,
         Command::Gateway(args) => daemon::run(args.into(), Role::Gateway, global).await,
+        Command::Health => health::run(global).await,
         Command::Config(args) => config::run(args, global).await,
         Command::Repo(repo::Repo::Restore { path }) => repo::restore(&path, global).await,
         Command::Commands(args) => info::commands(&args),
@@ -108,7 +112,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
             // Ending the command, rather than the process, lets it clear away what is half done.
             let result = tokio::select! {
                 result = run_in(command, &session, global) => result,
-                () = signals.next() => Err(anyhow::anyhow!("interrupted")),
+                _ = signals.next() => Err(anyhow::anyhow!("interrupted")),
             };
             let closed = session.close().await;
             result.and(closed)
@@ -137,6 +141,7 @@ async fn run_in(command: Command, session: &Session, global: &Global) -> Result<
         Command::Init(_)
         | Command::Daemon(_)
         | Command::Gateway(_)
+        | Command::Health
         | Command::Config(_)
         | Command::Commands(_)
         | Command::Completion(_)

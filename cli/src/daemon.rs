@@ -3,6 +3,7 @@
 //! The lines on standard output are a contract: programs wait for `RPC API server listening on …`, `Gateway server
 //! listening on …` and `Daemon is ready`. Source: Kubo `cmd/ipfs/kubo/daemon.go` and js-ipfsd-ctl.
 
+mod reload;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -15,21 +16,27 @@ use cairn_node::builder::Builder;
 use cairn_node::settings::config::{Config, FILE_NAME};
 use cairn_rpc::Repo;
 use cairn_rpc::commands::version::VersionInfo;
+use cairn_rpc::context::Daemon;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::Global;
 use crate::session::{API_FILE, daemon_of};
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
 use crate::terminal::print_line;
 use crate::{commands, environment, limits};
+use reload::Reloader;
 use servers::{Bound, Servers};
 
+/// Programs that wait for the configuration to be read again.
+const RELOAD_QUEUE: usize = 4;
+
 /// Name of the file in a repo that says where the gateway listens.
-const GATEWAY_FILE: &str = "gateway";
+pub(crate) const GATEWAY_FILE: &str = "gateway";
 
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,9 @@ pub(crate) struct GatewayArgs {
     /// Profiles for a repo that is made, separated by commas, besides `gateway`.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     init_profile: Vec<String>,
+    /// Take content from the gateway at this URL, and from no peer. May be given several times.
+    #[arg(long, value_name = "URL")]
+    upstream: Vec<String>,
 }
 
 impl From<GatewayArgs> for Args {
@@ -62,6 +72,7 @@ impl From<GatewayArgs> for Args {
             migrate: None,
             enable_gc: None,
             agent_version_suffix: None,
+            upstream: args.upstream,
         }
     }
 }
@@ -84,6 +95,8 @@ pub(crate) struct Args {
     /// Words to add to the name that peers see.
     #[arg(long, value_name = "TEXT")]
     agent_version_suffix: Option<String>,
+    #[arg(skip)]
+    upstream: Vec<String>,
 }
 
 pub(crate) async fn run(args: Args, role: Role, global: &Global) -> Result<()> {
@@ -96,15 +109,17 @@ pub(crate) async fn run(args: Args, role: Role, global: &Global) -> Result<()> {
     if daemon_of(&path, None).await.is_some() {
         bail!("a daemon runs already on {}; stop it with `cairn shutdown`", path.display());
     }
-    let config = in_role(load_or_make(&path, &args)?, role)?;
+    make_if_missing(&path, &args)?;
+    let config = Source { path: &path, args: &args, role }.load()?;
     let node = tokio::select! {
-        node = open_node(&config, &path, global) => node?,
-        () = signals.next() => return Ok(()),
+        node = open_node(&config, &path, role, global) => node?,
+        () = signals.stop() => return Ok(()),
     };
-    let result = serve(&node, &config, &path, &mut signals).await;
+    let source = Source { path: &path, args: &args, role };
+    let result = serve(&node, &config, source, &mut signals).await;
     let stopped = tokio::select! {
         stopped = node.shutdown() => stopped.context("the node did not stop cleanly"),
-        () = signals.next() => force(),
+        () = signals.stop() => force(),
     };
     result.and(stopped)
 }
@@ -115,17 +130,36 @@ fn force() -> ! {
     std::process::exit(1)
 }
 
-fn load_or_make(path: &Path, args: &Args) -> Result<Config> {
-    let config = if path.join(FILE_NAME).exists() {
-        Config::load(path)?
-    } else {
-        let config = commands::init(path, &args.init_profile)?;
-        print_line(&format!("initialized repo at {}", path.display()))?;
-        config
-    };
-    let mut config = environment::overlay(&config)?;
+fn make_if_missing(path: &Path, args: &Args) -> Result<()> {
+    if path.join(FILE_NAME).exists() {
+        return Ok(());
+    }
+    commands::init(path, &args.init_profile)?;
+    Ok(print_line(&format!("initialized repo at {}", path.display()))?)
+}
+
+/// Where the configuration in effect comes from.
+#[derive(Debug, Clone, Copy)]
+struct Source<'a> {
+    path: &'a Path,
+    args: &'a Args,
+    role: Role,
+}
+
+impl Source<'_> {
+    /// Reads the file, with the environment, the options and the role laid over it.
+    fn load(self) -> Result<Config> {
+        let config = environment::overlay(&Config::load(self.path)?)?;
+        in_role(with_args(config, self.args)?, self.role)
+    }
+}
+
+fn with_args(mut config: Config, args: &Args) -> Result<Config> {
     if let Some(suffix) = &args.agent_version_suffix {
         config.set("Version.AgentSuffix", suffix.as_str().into())?;
+    }
+    if !args.upstream.is_empty() {
+        config.set("Gateway.Upstream.URLs", args.upstream.clone().into())?;
     }
     Ok(config)
 }
@@ -139,10 +173,12 @@ fn in_role(mut config: Config, role: Role) -> Result<Config> {
     Ok(config)
 }
 
-async fn open_node(config: &Config, path: &Path, global: &Global) -> Result<Node> {
+async fn open_node(config: &Config, path: &Path, role: Role, global: &Global) -> Result<Node> {
     let mut settings = config.to_settings(path)?;
-    if global.offline {
-        settings.swarm = None;
+    match role {
+        _ if global.offline => settings.swarm = None,
+        Role::Node => {}
+        Role::Gateway => settings.upstream = config.upstream()?,
     }
     greet(config)?;
     Ok(Builder::new(settings).open().await?)
@@ -157,32 +193,51 @@ fn greet(config: &Config) -> Result<()> {
 }
 
 /// Serves until a signal, the RPC or a failure ends it.
-async fn serve(node: &Node, config: &Config, path: &Path, signals: &mut Signals) -> Result<()> {
+async fn serve(node: &Node, config: &Config, source: Source<'_>, signals: &mut Signals) -> Result<()> {
     print_swarm(node)?;
     let bound = Bound::bind(config).await?;
-    let shutdown = CancellationToken::new();
-    let repo = Arc::new(Repo::daemon(path.to_owned(), config.clone(), node.clone(), shutdown.clone()));
-    let servers = Servers::start(bound, repo, config, node, &shutdown)?;
+    let (shutdown, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (reloads, mut asked) = mpsc::channel(RELOAD_QUEUE);
+    let daemon = Daemon { shutdown: shutdown.clone(), reloads };
+    let repo = Arc::new(Repo::daemon(source.path.to_owned(), config.clone(), node.clone(), daemon));
+    let servers = Servers::start(bound, repo, config, node, &stop)?;
     servers.print()?;
-    let files = AddressFiles::write(path, &servers)?;
+    let files = AddressFiles::write(source.path, &servers)?;
     print_line("Daemon is ready")?;
-    tokio::select! {
-        () = signals.next() => {
-            print_line("Received interrupt signal, shutting down...")?;
-            print_line("(Hit ctrl-c again to force-shutdown the daemon.)")?;
+    let mut reloader = Reloader::new(source, config);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Asked::Reload => reloader.on_signal(&servers),
+                Asked::Stop => {
+                    print_line("Received interrupt signal, shutting down...")?;
+                    print_line("(Hit ctrl-c again to force-shutdown the daemon.)")?;
+                    break;
+                }
+            },
+            Some(reply) = asked.recv() => reloader.on_command(&servers, reply),
+            () = shutdown.cancelled() => break,
         }
-        () = shutdown.cancelled() => {}
+    }
+    servers.announce_stop();
+    tokio::select! {
+        () = tokio::time::sleep(reloader.drain_delay()) => {}
+        () = signals.stop() => force(),
     }
     drop(files);
-    shutdown.cancel();
+    stop.cancel();
     tokio::select! {
         () = servers.join() => Ok(()),
-        () = signals.next() => force(),
+        () = signals.stop() => force(),
     }
 }
 
 /// Kubo's lines: one for each host and port, with its transports.
 fn print_swarm(node: &Node) -> Result<()> {
+    if let Some(upstream) = &node.settings().upstream {
+        let urls: Vec<_> = upstream.gateways.iter().map(ToString::to_string).collect();
+        return Ok(print_line(&format!("Content comes from {} only.", urls.join(", ")))?);
+    }
     let Some(swarm) = node.swarm() else {
         return Ok(print_line("Swarm not listening, running in offline mode.")?);
     };

@@ -97,8 +97,8 @@ impl Known {
     }
 }
 
-/// A map from immutable paths to what is known of them, bounded by weight.
-#[derive(Debug)]
+/// A map from immutable paths to what is known of them, bounded by weight. Clones share it.
+#[derive(Debug, Clone)]
 pub(crate) struct Cache(Moka<ContentPath, Arc<Known>>);
 
 impl Cache {

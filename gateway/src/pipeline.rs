@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -51,8 +52,15 @@ const MAX_NOT_SITES: u64 = 10_000;
 
 /// A gateway over some content. Cheap to clone.
 #[derive(Clone)]
-pub struct Gateway(Arc<Shared>);
+pub struct Gateway(Arc<Inner>);
 
+struct Inner {
+    /// What requests from now on go by; those that run keep what they began with.
+    current: RwLock<Arc<Shared>>,
+    is_stopping: AtomicBool,
+}
+
+#[derive(Clone)]
 struct Shared {
     content: Arc<dyn Content>,
     settings: Settings,
@@ -62,7 +70,7 @@ struct Shared {
     /// Domains that were no sites a moment ago, so that a host does not wait for the DNS with every request.
     not_sites: Moka<String, ()>,
     permits: Arc<Semaphore>,
-    rates: Option<Buckets>,
+    rates: Option<Arc<Buckets>>,
     metrics: Arc<Metrics>,
     searches: Searches,
 }
@@ -75,63 +83,99 @@ impl Gateway {
     pub fn new(content: Arc<dyn Content>, settings: Settings, tls: Option<Tls>) -> Self {
         let cache = Cache::new(settings.cache_bytes);
         let not_sites = Moka::builder().max_capacity(MAX_NOT_SITES).time_to_live(NOT_SITE_TIME).build();
-        let permits = Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)));
-        let rates = settings.rate.map(Buckets::new);
+        let (permits, rates) = (permits(&settings), rates(&settings));
         let (metrics, searches) = (Arc::default(), Searches::new());
         let shared = Shared { content, settings, tls, cache, not_sites, permits, rates, metrics, searches };
-        Self(Arc::new(shared))
+        Self(Arc::new(Inner { current: RwLock::new(Arc::new(shared)), is_stopping: AtomicBool::new(false) }))
+    }
+
+    /// Goes by other settings from now on. Requests that run are not counted in new limits, and
+    /// [`Settings::cache_bytes`] stays what it was.
+    pub fn reload(&self, settings: Settings) {
+        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Shared::clone(&current);
+        if settings.max_requests != next.settings.max_requests {
+            next.permits = permits(&settings);
+        }
+        if settings.rate != next.settings.rate {
+            next.rates = rates(&settings);
+        }
+        next.settings = settings;
+        *current = Arc::new(next);
+    }
+
+    /// Says from now on that it is not ready, and answers requests as before: a load balancer looks elsewhere before
+    /// connections end.
+    pub fn stop(&self) {
+        self.0.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.is_stopping.load(Ordering::Relaxed)
     }
 
     /// Whether one more request would be answered.
     pub(crate) fn has_room(&self) -> bool {
-        self.0.permits.available_permits() > 0
+        self.shared().permits.available_permits() > 0
     }
 
     /// Its counters.
     pub(crate) fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.0.metrics)
+        Arc::clone(&self.shared().metrics)
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Everything that the gateway answers, for [`serve_http`](crate::serve_http) and [`serve_https`](crate::serve_https).
     pub fn router(&self) -> Router {
         Router::new().fallback(handle).with_state(self.clone())
     }
+}
 
-    async fn answer(&self, parts: Parts, caller: &Caller) -> Result<Response, Refusal> {
-        self.0.admit(caller.client)?;
-        if let Some(location) = self.0.with_tls(&parts, caller) {
+fn permits(settings: &Settings) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)))
+}
+
+fn rates(settings: &Settings) -> Option<Arc<Buckets>> {
+    settings.rate.map(|rate| Arc::new(Buckets::new(rate)))
+}
+
+impl Shared {
+    async fn answer(self: &Arc<Self>, parts: Parts, caller: &Caller) -> Result<Response, Refusal> {
+        self.admit(caller.client)?;
+        if let Some(location) = self.with_tls(&parts, caller) {
             return respond::moved(&location);
         }
-        let Ok(permit) = Arc::clone(&self.0.permits).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return Err(Refusal::new(Failure::Overloaded, "too many requests at the same time"));
         };
-        let site = self.0.site(&parts.method, caller).await;
-        if let (None, Some(question)) = (&site, self.0.question(&parts, caller)?) {
+        let site = self.site(&parts.method, caller).await;
+        if let (None, Some(question)) = (&site, self.question(&parts, caller)?) {
             let is_head = parts.method == Method::HEAD;
-            return self.0.tell(question, caller, is_head, permit).await;
+            return self.tell(question, caller, is_head, permit).await;
         }
         let domain = site.as_ref().map(|(domain, _)| domain.as_str());
-        match request::read(&parts.method, &parts.uri, parts.headers, caller, domain, &self.0.settings)? {
+        match request::read(&parts.method, &parts.uri, parts.headers, caller, domain, &self.settings)? {
             Wanted::Preflight => Ok(respond::preflight()),
             Wanted::Front => Ok(respond::front()),
             Wanted::Moved(location) => respond::moved(&location),
             Wanted::Found(location) => respond::redirect(StatusCode::FOUND, &location),
             Wanted::Content(request) => {
-                self.0.check(&request.path)?;
-                let mut job = Job::new(Arc::clone(&self.0), request, permit);
+                self.check(&request.path)?;
+                let mut job = Job::new(Arc::clone(self), request, permit);
                 if let Some((_, target)) = site {
                     job.arrive(target);
                 }
                 if search::is_for_people(&job.request) {
-                    return self.0.searches.content(job).await;
+                    return self.searches.content(job).await;
                 }
                 respond::content(job).await
             }
         }
     }
-}
 
-impl Shared {
     /// Who sent a request.
     fn caller(&self, parts: &Parts) -> Result<Caller, Refusal> {
         let peer = parts.extensions.get::<Client>().map(|client| client.0);
@@ -246,27 +290,28 @@ impl Shared {
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("settings", &self.0.settings).finish_non_exhaustive()
+        f.debug_struct("Gateway").field("settings", &self.shared().settings).finish_non_exhaustive()
     }
 }
 
 async fn handle(State(gateway): State<Gateway>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let (started, method, uri) = (Instant::now(), parts.method.clone(), parts.uri.clone());
-    let metrics = gateway.metrics();
+    let shared = gateway.shared();
+    let metrics = Arc::clone(&shared.metrics);
     metrics.on_start();
     let wants_html = format::accepts_html(&parts.headers);
-    let caller = gateway.0.caller(&parts);
+    let caller = shared.caller(&parts);
     let mut asked = Asked { caller: None, method, uri, started };
     // A client that goes away ends this function at its next wait.
     let mut waiting = Waiting(Some(Arc::clone(&metrics)));
     let answer = match &caller {
-        Ok(caller) => gateway.answer(parts, caller).await,
+        Ok(caller) => shared.answer(parts, caller).await,
         Err(refusal) => Err(refusal.clone()),
     };
     waiting.0 = None;
     let mut response = answer.unwrap_or_else(|refusal| respond::refusal(&refusal, wants_html));
-    gateway.0.finish(caller.as_ref().ok(), response.headers_mut());
+    shared.finish(caller.as_ref().ok(), response.headers_mut());
     let wait = started.elapsed();
     metrics.on_head(response.status(), wait);
     let timing = headers::ascii(format!("wait;dur={:.1}", wait.as_secs_f64() * 1000.0));

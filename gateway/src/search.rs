@@ -25,7 +25,8 @@ const KEEP: Duration = Duration::from_secs(60);
 /// Searches that are remembered. Those that run are fewer: each is one of the requests at the same time.
 const MAX_SEARCHES: u64 = 1024;
 
-/// The searches that people wait for, by path.
+/// The searches that people wait for, by path. Clones share them.
+#[derive(Clone)]
 pub(crate) struct Searches(Moka<String, Arc<Search>>);
 
 struct Search {

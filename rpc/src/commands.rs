@@ -70,6 +70,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<cat::Cat>();
     visitor.command::<config::ApplyProfile>();
     visitor.command::<config::Config>();
+    visitor.command::<config::Reload>();
     visitor.command::<config::Replace>();
     visitor.command::<config::Show>();
     visitor.command::<dag::Export>();

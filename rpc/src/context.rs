@@ -11,7 +11,7 @@ use cairn_node::{Node, dag};
 use cairn_proto::cid::{Cid, Version};
 use cairn_proto::content::SessionOptions;
 use multibase::Base;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Binder;
@@ -23,8 +23,21 @@ pub struct Repo {
     path: PathBuf,
     config: Config,
     node: OnceCell<Node>,
-    daemon: Option<CancellationToken>,
+    daemon: Option<Daemon>,
 }
+
+/// What commands can ask of the daemon that they run in.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    /// Stops it when cancelled.
+    pub shutdown: CancellationToken,
+    /// Lets it read its configuration again.
+    pub reloads: mpsc::Sender<Reload>,
+}
+
+/// Where a daemon answers that it has read its configuration again: the changed keys that wait for its next start, or why
+/// nothing was changed.
+pub type Reload = oneshot::Sender<Result<Vec<String>, String>>;
 
 impl Repo {
     /// A repo that is opened, without a network, when the first command needs it. `config` is the one in effect.
@@ -32,9 +45,9 @@ impl Repo {
         Self { path, config, node: OnceCell::new(), daemon: None }
     }
 
-    /// The repo of a running daemon, which stops when `shutdown` is cancelled.
-    pub fn daemon(path: PathBuf, config: Config, node: Node, shutdown: CancellationToken) -> Self {
-        Self { path, config, node: OnceCell::new_with(Some(node)), daemon: Some(shutdown) }
+    /// The repo of a running daemon.
+    pub fn daemon(path: PathBuf, config: Config, node: Node, daemon: Daemon) -> Self {
+        Self { path, config, node: OnceCell::new_with(Some(node)), daemon: Some(daemon) }
     }
 
     /// Folder of the repo.
@@ -47,8 +60,8 @@ impl Repo {
         &self.config
     }
 
-    /// What stops the daemon; `None` without one.
-    pub fn shutdown(&self) -> Option<&CancellationToken> {
+    /// The daemon that this process is; `None` if it is none.
+    pub fn as_daemon(&self) -> Option<&Daemon> {
         self.daemon.as_ref()
     }
 

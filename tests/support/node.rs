@@ -129,8 +129,13 @@ impl Node {
 
     /// Starts a gateway alone on the repo, in place of the daemon, and waits until it is ready. It takes no commands.
     pub fn start_gateway(&mut self) {
+        self.start_gateway_with(&[]);
+    }
+
+    /// The same with further arguments.
+    pub fn start_gateway_with(&mut self, args: &[&str]) {
         self.run(&["config", "profile", "apply", "gateway"]).text();
-        self.launch("gateway", &[]);
+        self.launch("gateway", args);
     }
 
     fn launch(&mut self, command: &str, args: &[&str]) {

@@ -5,7 +5,7 @@ use std::process::Command as Process;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cairn_node::settings::config::{Config as Document, FILE_NAME};
-use cairn_rpc::commands::config::{Applied, ApplyProfile, Config, Replace, Show};
+use cairn_rpc::commands::config::{Applied, ApplyProfile, Config, Reload, Replace, Show};
 use futures::TryStreamExt as _;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::{environment, walk};
 
 /// Shows or changes the configuration.
 ///
-/// A running daemon takes most changes at its next start.
+/// A running daemon takes most changes at its next start, and those of its gateway's limits and hosts with `config reload`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
@@ -48,6 +48,8 @@ enum Below {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Let the running daemon read its configuration again. What waits for its next start is named.
+    Reload,
     /// Change several keys together.
     #[command(subcommand)]
     Profile(Profile),
@@ -85,6 +87,12 @@ async fn run_in(args: Args, session: &Session) -> Result<()> {
             session.print(command, |out, field| if set { Ok(()) } else { value(out, &field.value) }).await
         }
         Some(Below::Show) => session.print(Show, |out, shown| value(out, &shown.0)).await,
+        Some(Below::Reload) => {
+            let waiting = |out: &mut String, key: &String| super::line!(out, "at the next start: {key}");
+            session
+                .print(Reload, |out, reloaded| reloaded.waiting.iter().try_for_each(|key| waiting(out, key)))
+                .await
+        }
         Some(Below::Replace { file }) => {
             ensure!(file.exists(), "there is no file {}", file.display());
             let mut events = session.run(Replace { files: Some(walk::files(vec![file])) });

@@ -73,6 +73,7 @@ pub(super) struct Servers {
     gateway_tls: Vec<SocketAddr>,
     gateway_admin: Vec<SocketAddr>,
     ca: Option<PathBuf>,
+    handler: Gateway,
     tasks: JoinSet<()>,
 }
 
@@ -88,59 +89,51 @@ impl Servers {
         node: &Node,
         shutdown: &CancellationToken,
     ) -> Result<Self> {
+        let settings = config.gateway()?;
+        let tls = match bound.gateway_tls.is_empty() {
+            false => Some(Tls::open(tls_settings(&settings, repo.path().join(TLS_FOLDER)))?),
+            true => None,
+        };
         let mut servers = Self {
             api: addresses(&bound.api)?,
             gateway: addresses(&bound.gateway)?,
             gateway_tls: addresses(&bound.gateway_tls)?,
             gateway_admin: addresses(&bound.gateway_admin)?,
-            ca: None,
+            ca: tls.as_ref().map(|tls| tls.ca_path().to_owned()),
+            handler: Gateway::new(node.content(), gateway_settings(&settings)?, tls.clone()),
             tasks: JoinSet::new(),
         };
-        let folder = repo.path().join(TLS_FOLDER);
         let api = server::router(repo, config.rpc()?);
         for listener in bound.api {
             servers.tasks.spawn(server::serve(listener, api.clone(), shutdown.clone()));
         }
-        servers.start_gateway(
-            (bound.gateway, bound.gateway_tls, bound.gateway_admin),
-            folder,
-            config,
-            node,
-            shutdown,
-        )?;
+        let listeners = (bound.gateway, bound.gateway_tls, bound.gateway_admin);
+        servers.start_gateway(listeners, &settings, tls, shutdown);
         Ok(servers)
     }
 
     fn start_gateway(
         &mut self,
         (plain, encrypted, private): (Vec<TcpListener>, Vec<TcpListener>, Vec<TcpListener>),
-        folder: PathBuf,
-        config: &Config,
-        node: &Node,
+        settings: &GatewaySettings,
+        tls: Option<Tls>,
         shutdown: &CancellationToken,
-    ) -> Result<()> {
-        let settings = config.gateway()?;
-        let tls = match encrypted.is_empty() {
-            false => Some(Tls::open(tls_settings(&settings, folder))?),
-            true => None,
-        };
-        let gateway = Gateway::new(node.content(), gateway_settings(&settings)?, tls.clone());
+    ) {
         let default = ServerSettings::default();
         let server = ServerSettings {
             drain_timeout: settings.drain_timeout.unwrap_or(default.drain_timeout),
             ..default
         };
         for listener in private {
-            let router = cairn_gateway::admin(&gateway);
+            let router = cairn_gateway::admin(&self.handler);
             self.tasks.spawn(serve_http(listener, router, server.clone(), shutdown.clone()));
         }
-        let router = gateway.router();
+        let router = self.handler.router();
         let answering = tls.as_ref().map_or_else(|| router.clone(), |tls| tls.answering(router.clone()));
         for listener in plain {
             self.tasks.spawn(serve_http(listener, answering.clone(), server.clone(), shutdown.clone()));
         }
-        let Some(tls) = tls else { return Ok(()) };
-        self.ca = Some(tls.ca_path().to_owned());
+        let Some(tls) = tls else { return };
         for listener in encrypted {
             let serving =
                 serve_https(listener, router.clone(), server.clone(), tls.clone(), shutdown.clone());
@@ -152,7 +145,20 @@ impl Servers {
                 tracing::error!(%error, "certificates are not renewed");
             }
         });
+    }
+
+    /// Lets the gateway go by the limits and hosts of another configuration.
+    ///
+    /// # Errors
+    /// A configuration that is not valid; nothing is changed then.
+    pub(super) fn reload(&self, config: &Config) -> Result<()> {
+        self.handler.reload(gateway_settings(&config.gateway()?)?);
         Ok(())
+    }
+
+    /// Says that the gateway is not ready any more; requests are answered on.
+    pub(super) fn announce_stop(&self) {
+        self.handler.stop();
     }
 
     /// Prints where they listen.

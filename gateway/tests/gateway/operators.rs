@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use cairn_gateway::{Gateway, Settings, admin};
+use cairn_gateway::{Gateway, Rate, Settings, admin};
 use cairn_proto::content::ContentErrorKind;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -88,4 +88,37 @@ async fn numbers_are_not_on_the_public_side_and_each_response_says_how_long_it_t
         let timing = answer.timing.unwrap();
         assert!(timing.to_str().unwrap().starts_with("wait;dur="), "{timing:?}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_about_to_stop_is_not_ready_and_answers_on() {
+    let store = Store::default();
+    let file = store.raw("x");
+    let gateway = store.gateway();
+    gateway.stop();
+    let stopping = (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    assert_eq!(ask(admin(&gateway), "/readyz").await, stopping);
+    assert_eq!(ask(admin(&gateway), "/healthz").await.0, StatusCode::OK);
+    assert_eq!(get(format!("/ipfs/{file}")).of(&gateway).await.status, 200);
+}
+
+#[tokio::test]
+async fn other_settings_hold_from_the_next_request_on_and_not_for_those_that_run() {
+    let store = Store::default();
+    let file = store.file(&pattern(3000), 1000);
+    let gateway = store.gateway_with(Settings { max_requests: 1, ..Settings::default() });
+    let router = gateway.router();
+    let request =
+        || Request::get(format!("/ipfs/{file}")).header("host", "127.0.0.1").body(Body::empty()).unwrap();
+    let running = router.clone().oneshot(request()).await.unwrap();
+    assert_eq!(router.clone().oneshot(request()).await.unwrap().status(), 429);
+    gateway.reload(Settings { max_requests: 1, max_rows: 7, ..Settings::default() });
+    assert_eq!(router.clone().oneshot(request()).await.unwrap().status(), 429, "the same limit holds on");
+    gateway.reload(Settings { max_requests: 2, max_file_bytes: Some(2999), ..Settings::default() });
+    assert_eq!(router.clone().oneshot(request()).await.unwrap().status(), 410);
+    assert_eq!(running.into_body().collect().await.unwrap().to_bytes().len(), 3000);
+    gateway.reload(Settings { rate: Some(Rate { per_second: 1, burst: 1 }), ..Settings::default() });
+    let ask = async || get(format!("/ipfs/{file}")).from([192, 0, 2, 1].into()).of(&gateway).await.status;
+    assert_eq!((ask().await, ask().await), (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS));
+    assert!(metric(&gateway, "cairn_gateway_first_byte_seconds_count").await >= 4.0, "counters go on");
 }

@@ -1,4 +1,4 @@
-//! `config`, `config show`, `config replace`, `config profile apply`.
+//! `config`, `config show`, `config replace`, `config reload`, `config profile apply`.
 //!
 //! All of them work on the file: what the environment lays over it is neither shown nor written.
 
@@ -6,6 +6,7 @@ use cairn_node::settings::config::Config as Document;
 use cairn_node::settings::config::profile::Profile as Changes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::command::{Binder, Command, JsonEvent, Output};
 use crate::context::Context;
@@ -162,6 +163,43 @@ impl Command for Replace {
             document.replace(new);
             Ok(())
         })?)
+    }
+}
+
+/// Lets the daemon read its configuration again. Not a command of Kubo's.
+#[derive(Debug, Clone, Default)]
+pub struct Reload;
+
+/// What became of a changed configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Reloaded {
+    /// Changed keys that the daemon takes over at its next start only.
+    pub waiting: Vec<String>,
+}
+
+impl JsonEvent for Reloaded {}
+
+impl Command for Reload {
+    const PATH: &'static str = "config/reload";
+    type Event = Reloaded;
+
+    fn bind(&mut self, _binder: &mut Binder) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    async fn run(self, context: Context, output: Output<Reloaded>) -> Result<()> {
+        let missing = || Error::new("the daemon is not running, and reads its configuration when it starts");
+        let daemon = context.repo.as_daemon().ok_or_else(missing)?;
+        let stopping = || Error::new("the daemon is about to stop");
+        let (reply, answer) = oneshot::channel();
+        daemon.reloads.send(reply).await.map_err(|_| stopping())?;
+        let waiting = answer.await.map_err(|_| stopping())?.map_err(Error::client)?;
+        output.send(Reloaded { waiting }).await
     }
 }
 

@@ -70,7 +70,7 @@ impl Command for Id {
 
 /// What a running node adds to what its repo says. Without a daemon the repo is not even opened.
 async fn with_addresses(context: &Context, own: Identity) -> Result<Identity> {
-    if context.repo.shutdown().is_none() {
+    if context.repo.as_daemon().is_none() {
         return Ok(own);
     }
     let Some(swarm) = context.node().await?.swarm() else { return Ok(own) };

@@ -308,7 +308,7 @@ impl Command for Salvage {
     }
 
     async fn run(self, context: Context, output: Output<Salvaged>) -> Result<()> {
-        if context.repo.shutdown().is_some() {
+        if context.repo.as_daemon().is_some() {
             return Err(Error::client("a daemon has the store open: stop it with `cairn shutdown` first"));
         }
         let settings = context.repo.config().to_settings(context.repo.path())?;

@@ -22,8 +22,8 @@ impl Command for Shutdown {
     }
 
     async fn run(self, context: Context, _output: Output<Piece>) -> Result<()> {
-        let daemon = context.repo.shutdown().ok_or_else(|| Error::new("the daemon is not running"))?;
-        daemon.cancel();
+        let daemon = context.repo.as_daemon().ok_or_else(|| Error::new("the daemon is not running"))?;
+        daemon.shutdown.cancel();
         Ok(())
     }
 }
