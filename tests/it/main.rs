@@ -9,6 +9,7 @@ mod conformance;
 mod crash;
 mod denylists;
 mod dht;
+mod docker;
 mod faults;
 mod gateway;
 mod helia;
