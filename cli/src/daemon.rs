@@ -241,6 +241,10 @@ fn print_swarm(node: &Node) -> Result<()> {
     let Some(swarm) = node.swarm() else {
         return Ok(print_line("Swarm not listening, running in offline mode.")?);
     };
+    if let Some(key) = node.settings().swarm.as_ref().and_then(|swarm| swarm.private_network) {
+        print_line("Swarm is limited to private network of peers with the swarm key")?;
+        print_line(&format!("Swarm key fingerprint: {}", key.fingerprint()))?;
+    }
     let mut sockets: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for address in swarm.listen_addrs() {
         if let Some((socket, transport)) = socket(&address) {
@@ -261,7 +265,8 @@ fn socket(address: &Multiaddr) -> Option<(String, &'static str)> {
         _ => return None,
     };
     match parts.next()? {
-        Protocol::Tcp(port) => Some((format!("{host}:{port}"), "TCP")),
+        Protocol::Tcp(port) if parts.next().is_none() => Some((format!("{host}:{port}"), "TCP")),
+        Protocol::Tcp(port) => Some((format!("{host}:{port}"), "WS")),
         Protocol::Udp(port) => Some((format!("{host}:{port}"), "UDP")),
         _ => None,
     }

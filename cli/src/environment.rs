@@ -12,7 +12,8 @@ use crate::args::Global;
 const CONFIG_PREFIX: &str = "CAIRN_CONFIG__";
 
 /// Variables of Kubo's that stand for a key of the configuration.
-const KEPT_VARIABLES: [(&str, &str); 1] = [("IPFS_NS_MAP", "DNS__NameMap")];
+const KEPT_VARIABLES: [(&str, &str); 2] =
+    [("IPFS_NS_MAP", "DNS__NameMap"), ("LIBP2P_FORCE_PNET", "Swarm__RequireKey")];
 
 /// The variable that says what is logged.
 const LOG_VARIABLE: &str = "CAIRN_LOG";

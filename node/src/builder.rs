@@ -12,7 +12,7 @@ use crate::pins::Pins;
 use crate::routing::records::{Backing, RecordLimits, Records, WallClock};
 use crate::settings::{Settings, SwarmSettings};
 use crate::store::{Store, Table};
-use crate::swarm::{Components, Transports};
+use crate::swarm::{Components, Transports, private};
 use crate::tasks::Tasks;
 use crate::{Error, Result, exchange, gc, routing, swarm};
 
@@ -43,7 +43,10 @@ impl Builder {
     ///
     /// # Errors
     /// [`crate::Kind::Unavailable`] for a repo or port that is in use, [`crate::Kind::Invalid`] for a repo of a newer format.
-    pub async fn open(self) -> Result<Node> {
+    pub async fn open(mut self) -> Result<Node> {
+        if let Some(swarm) = &mut self.settings.swarm {
+            private::join(swarm, &self.settings.repo)?;
+        }
         let path = self.settings.repo.join(STORE_DIR);
         let (store_settings, folders) = (self.settings.store.clone(), self.settings.denylists.clone());
         let opening =

@@ -7,7 +7,7 @@ pub mod units;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, identity::Keypair, pnet::PreSharedKey};
 
 use self::addresses::{Announce, Networks};
 use crate::exchange::http::GatewayUrl;
@@ -88,6 +88,10 @@ pub struct SwarmSettings {
     pub max_connection_count: u32,
     /// Agent version told to peers.
     pub agent_version: String,
+    /// Key of the private network that the node is in; see [`crate::swarm::private`].
+    pub private_network: Option<PreSharedKey>,
+    /// Do not start without such a key.
+    pub must_be_private: bool,
 }
 
 /// How a node takes part in the DHT.

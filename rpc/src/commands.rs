@@ -104,6 +104,9 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<swarm::Disconnect>();
     visitor.command::<swarm::Listen>();
     visitor.command::<swarm::Local>();
+    visitor.command::<swarm::peering::Add>();
+    visitor.command::<swarm::peering::Ls>();
+    visitor.command::<swarm::peering::Rm>();
     visitor.command::<swarm::Peers>();
     visitor.command::<tree::Commands>();
     visitor.command::<version::Version>();

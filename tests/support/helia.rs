@@ -17,7 +17,7 @@ const SCRIPT: &str = include_str!("../peers/helia/peer.mjs");
 #[derive(Debug)]
 pub struct Helia {
     process: Process,
-    addr: String,
+    addrs: Vec<String>,
 }
 
 impl Helia {
@@ -32,14 +32,21 @@ impl Helia {
         command.args(["--input-type=module", "--eval", SCRIPT]).current_dir(folder);
         let mut process = Process::start("Helia", &mut command);
         let started = process.wait_for("its addresses", DEADLINE, json_line);
-        let addr = started["addrs"][0].as_str().expect("it listens").to_owned();
-        Some(Self { process, addr })
+        let addrs = started["addrs"].as_array().into_iter().flatten();
+        let addrs = addrs.filter_map(|addr| addr.as_str().map(str::to_owned)).collect();
+        Some(Self { process, addrs })
     }
 
-    /// Its address, ending in `/p2p/` and its peer ID.
+    /// Its address for TCP, ending in `/p2p/` and its peer ID.
     #[must_use]
     pub fn addr(&self) -> &str {
-        &self.addr
+        self.addrs.iter().find(|addr| !addr.contains("/ws/")).expect("it listens for TCP")
+    }
+
+    /// Its address for WebSockets, ending in `/p2p/` and its peer ID.
+    #[must_use]
+    pub fn web_addr(&self) -> &str {
+        self.addrs.iter().find(|addr| addr.contains("/ws/")).expect("it listens for WebSockets")
     }
 
     /// Connects to an address that ends in `/p2p/` and a peer ID.

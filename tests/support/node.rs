@@ -25,6 +25,8 @@ pub enum Transport {
     Tcp,
     /// QUIC, version 1.
     Quic,
+    /// A WebSocket without TLS.
+    WebSocket,
 }
 
 /// A CID profile of IPIP-499.
@@ -220,12 +222,13 @@ impl Node {
     /// An address of the running daemon, ending in `/p2p/` and its peer ID.
     #[must_use]
     pub fn addr(&self, transport: Transport) -> String {
-        let part = match transport {
-            Transport::Tcp => "/ip4/127.0.0.1/tcp/",
-            Transport::Quic => "/quic-v1/",
+        let is_over = |addr: &String| match transport {
+            Transport::Tcp => addr.contains("/tcp/") && !addr.contains("/ws/"),
+            Transport::Quic => addr.contains("/quic-v1/"),
+            Transport::WebSocket => addr.contains("/ws/"),
         };
         let addrs = &self.daemon().addrs;
-        let found = addrs.iter().find(|addr| addr.starts_with("/ip4/127.0.0.1/") && addr.contains(part));
+        let found = addrs.iter().find(|addr| addr.starts_with("/ip4/127.0.0.1/") && is_over(addr));
         found.unwrap_or_else(|| panic!("no such address, transport={transport:?} addrs={addrs:?}")).clone()
     }
 

@@ -7,7 +7,9 @@ use anyhow::Result;
 use cairn_node::settings::units::format_size;
 use cairn_rpc::commands::bitswap::{BitswapStat, Stat};
 use cairn_rpc::commands::routing::{FindPeer, FindProviders, Get, Provide, Put, QueryEvent};
-use cairn_rpc::commands::swarm::{Addrs, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers};
+use cairn_rpc::commands::swarm::{
+    Addrs, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers, peering,
+};
 use multibase::Base;
 
 use crate::args::Encoding;
@@ -29,6 +31,24 @@ pub(crate) enum Swarm {
     Addrs {
         #[command(subcommand)]
         own: Option<OwnAddrs>,
+    },
+    /// Show or change the peers to stay connected to while the daemon runs; `Peering.Peers` of the config is for good.
+    #[command(subcommand)]
+    Peering(Peering),
+}
+
+/// Peers to stay connected to.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Peering {
+    /// Stay connected to peers.
+    Add(AddressArgs),
+    /// List them.
+    Ls,
+    /// Stay connected to peers no longer.
+    Rm {
+        /// Peer IDs.
+        #[arg(required = true, value_name = "PEER")]
+        peers: Vec<String>,
     },
 }
 
@@ -85,6 +105,7 @@ pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
         }
         Swarm::Connect(args) => session.print(Connect { addresses: args.addresses }, lines).await,
         Swarm::Disconnect(args) => session.print(Disconnect { addresses: args.addresses }, lines).await,
+        Swarm::Peering(command) => peering(command, session).await,
         Swarm::Addrs { own: Some(OwnAddrs::Local { id }) } => session.print(Local { id }, lines).await,
         Swarm::Addrs { own: Some(OwnAddrs::Listen) } => session.print(Listen, lines).await,
         Swarm::Addrs { own: None } => {
@@ -105,6 +126,37 @@ pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
 
 fn lines(out: &mut String, lines: Lines) -> Result<()> {
     lines.strings.iter().try_for_each(|line| super::line!(out, "{}", escape(line)))
+}
+
+/// Source of the forms: Kubo `core/commands/swarm.go`.
+async fn peering(command: Peering, session: &Session) -> Result<()> {
+    match command {
+        Peering::Add(AddressArgs { addresses }) => {
+            session
+                .print(peering::Add { addresses }, |out, peer| {
+                    super::line!(out, "add {} {}", peer.id, peer.status)
+                })
+                .await
+        }
+        Peering::Ls => {
+            session
+                .print(peering::Ls, |out, list| {
+                    for peer in list.peers.unwrap_or_default() {
+                        super::line!(out, "{}", peer.id)?;
+                        peer.addrs.iter().try_for_each(|addr| super::line!(out, "\t{}", escape(addr)))?;
+                    }
+                    Ok(())
+                })
+                .await
+        }
+        Peering::Rm { peers } => {
+            session
+                .print(peering::Rm { peers }, |out, peer| {
+                    super::line!(out, "remove {} {}", peer.id, peer.status)
+                })
+                .await
+        }
+    }
 }
 
 /// Source of the form: Kubo `core/commands/swarm.go`.

@@ -88,7 +88,7 @@ pub(crate) fn is_public_ip(ip: IpAddr) -> bool {
     reach == Reach::Public
 }
 
-/// Whether one of our transports can dial `addr`: TCP, QUIC v1 or memory, with or without a peer ID behind.
+/// Whether one of our transports can dial `addr`: TCP, WebSocket, QUIC v1 or memory, with or without a peer ID behind.
 pub(super) fn is_dialable(addr: &Multiaddr) -> bool {
     let mut parts = addr.iter();
     let transport = match parts.next() {
@@ -99,13 +99,21 @@ pub(super) fn is_dialable(addr: &Multiaddr) -> bool {
         Some(
             Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
         ) => match parts.next() {
-            Some(Protocol::Tcp(_)) => true,
+            Some(Protocol::Tcp(_)) => return is_end_of_tcp(parts),
             Some(Protocol::Udp(_)) => parts.next() == Some(Protocol::QuicV1),
             _ => false,
         },
         _ => false,
     };
     transport && matches!((parts.next(), parts.next()), (None | Some(Protocol::P2p(_)), None))
+}
+
+/// Whether that is what may stand behind the port of a TCP address: nothing, or a WebSocket with or without TLS.
+fn is_end_of_tcp<'a>(parts: impl Iterator<Item = Protocol<'a>>) -> bool {
+    use Protocol::{P2p, Sni, Tls, Ws, Wss};
+    let mut parts: Vec<_> = parts.collect();
+    parts.pop_if(|part| matches!(part, P2p(_)));
+    matches!(&parts[..], [] | [Ws(_) | Wss(_)] | [Tls, Ws(_)] | [Tls, Sni(_), Ws(_)])
 }
 
 /// `addr` without the peer ID at its end.
@@ -193,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_tcp_quic_and_memory_addresses_are_dialable() {
+    fn only_tcp_websocket_quic_and_memory_addresses_are_dialable() {
         let peer = libp2p::PeerId::random();
         for (addr, expected) in [
             ("/ip4/1.2.3.4/tcp/4001".to_owned(), true),
@@ -201,7 +209,12 @@ mod tests {
             ("/memory/3".to_owned(), true),
             ("/dnsaddr/example.org".to_owned(), true),
             ("/ip4/0.0.0.0/tcp/4001".to_owned(), false),
-            ("/ip4/1.2.3.4/tcp/4001/ws".to_owned(), false),
+            ("/ip4/1.2.3.4/tcp/4001/ws".to_owned(), true),
+            (format!("/dns4/example.org/tcp/443/wss/p2p/{peer}"), true),
+            ("/dns/example.org/tcp/443/tls/ws".to_owned(), true),
+            ("/ip4/1.2.3.4/tcp/443/tls/sni/example.org/ws".to_owned(), true),
+            ("/ip4/1.2.3.4/tcp/443/tls".to_owned(), false),
+            ("/ip4/1.2.3.4/udp/4001/ws".to_owned(), false),
             ("/ip4/1.2.3.4/udp/4001".to_owned(), false),
             ("/ip4/1.2.3.4/udp/4001/quic-v1/webtransport".to_owned(), false),
             (format!("/ip4/1.2.3.4/tcp/4001/p2p/{peer}/p2p-circuit"), false),

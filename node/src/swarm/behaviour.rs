@@ -85,6 +85,11 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
         }
     }
 
+    /// Keeps idle connections of a peer open from now on, or no longer.
+    pub(super) fn keep(&mut self, peer: PeerId, is_kept: bool) {
+        self.gate.keep(peer, is_kept);
+    }
+
     /// Names of the protocols that are answered here, sorted.
     pub(super) fn protocols(&mut self) -> Vec<String> {
         let mut protocols: Vec<_> =

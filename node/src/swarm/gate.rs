@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -57,8 +57,6 @@ pub(super) struct Gate {
     max_count: u32,
     /// Where nobody is let in from.
     refused: Networks,
-    /// Peers whose connections are never closed for being idle.
-    kept: HashSet<PeerId>,
     pending_inbound: HashMap<ConnectionId, Option<Subnet>>,
     pending_outbound: HashSet<ConnectionId>,
     open: HashMap<ConnectionId, Option<Subnet>>,
@@ -77,6 +75,14 @@ struct Subnet(u64);
 struct Idle {
     open_count: AtomicU32,
     low_water: u32,
+    /// Peers whose connections are never closed for being idle.
+    kept: RwLock<HashSet<PeerId>>,
+}
+
+impl Idle {
+    fn is_kept(&self, peer: &PeerId) -> bool {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).contains(peer)
+    }
 }
 
 impl Gate {
@@ -85,14 +91,23 @@ impl Gate {
         Self {
             max_count,
             refused,
-            kept,
             pending_inbound: HashMap::new(),
             pending_outbound: HashSet::new(),
             open: HashMap::new(),
             per_peer: HashMap::new(),
             per_subnet: HashMap::new(),
-            idle: Arc::new(Idle { open_count: AtomicU32::new(0), low_water }),
+            idle: Arc::new(Idle { open_count: AtomicU32::new(0), low_water, kept: RwLock::new(kept) }),
         }
+    }
+
+    /// Keeps idle connections of a peer open from now on, or no longer.
+    pub(super) fn keep(&mut self, peer: PeerId, is_kept: bool) {
+        let mut kept = self.idle.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if is_kept {
+            kept.insert(peer)
+        } else {
+            kept.remove(&peer)
+        };
     }
 
     fn open_count(&self) -> u32 {
@@ -111,7 +126,7 @@ impl Gate {
     }
 
     fn handler(&self, peer: &PeerId) -> Handler {
-        Handler { idle: Arc::clone(&self.idle), is_kept: self.kept.contains(peer) }
+        Handler { idle: Arc::clone(&self.idle), peer: *peer }
     }
 
     fn on_opened(&mut self, peer: PeerId, id: ConnectionId) {
@@ -273,7 +288,7 @@ impl NetworkBehaviour for Gate {
 #[derive(Debug)]
 pub(super) struct Handler {
     idle: Arc<Idle>,
-    is_kept: bool,
+    peer: PeerId,
 }
 
 impl ConnectionHandler for Handler {
@@ -289,7 +304,7 @@ impl ConnectionHandler for Handler {
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.is_kept || self.idle.open_count.load(Ordering::Relaxed) <= self.idle.low_water
+        self.idle.open_count.load(Ordering::Relaxed) <= self.idle.low_water || self.idle.is_kept(&self.peer)
     }
 
     fn poll(&mut self, _cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), Infallible>> {
@@ -396,7 +411,6 @@ mod tests {
     fn idle_connections_stay_while_there_are_few_or_the_peer_is_kept() {
         let friend = PeerId::random();
         let mut net = Net::new(8);
-        net.gate.kept.insert(friend);
         for _ in 0..4 {
             net.inbound(PeerId::random(), "/ip4/10.0.0.1/tcp/1").unwrap();
         }
@@ -404,7 +418,11 @@ mod tests {
         assert!(stranger.connection_keep_alive(), "half of the allowed count");
         net.inbound(friend, "/ip4/10.0.0.1/tcp/1").unwrap();
         assert!(!stranger.connection_keep_alive());
-        assert!(net.gate.handler(&friend).connection_keep_alive());
+        let handler = net.gate.handler(&friend);
+        net.gate.keep(friend, true);
+        assert!(handler.connection_keep_alive());
+        net.gate.keep(friend, false);
+        assert!(!handler.connection_keep_alive());
     }
 
     #[test]

@@ -5,32 +5,28 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use libp2p::Multiaddr;
-use libp2p::PeerId;
 use libp2p::core::Transport;
-use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 
 use crate::settings::addresses::Networks;
 
-type Inner = Boxed<(PeerId, StreamMuxerBox)>;
-
 /// Dials through another transport, but not into [`Networks`].
-pub(super) struct Guarded {
-    inner: Inner,
+pub(super) struct Guarded<T> {
+    inner: T,
     refused: Networks,
 }
 
-impl Guarded {
-    pub(super) fn new(inner: Inner, refused: Networks) -> Self {
+impl<T> Guarded<T> {
+    pub(super) fn new(inner: T, refused: Networks) -> Self {
         Self { inner, refused }
     }
 }
 
-impl Transport for Guarded {
-    type Output = <Inner as Transport>::Output;
-    type Error = <Inner as Transport>::Error;
-    type ListenerUpgrade = <Inner as Transport>::ListenerUpgrade;
-    type Dial = <Inner as Transport>::Dial;
+impl<T: Transport<Error = io::Error> + Unpin> Transport for Guarded<T> {
+    type Output = T::Output;
+    type Error = T::Error;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = T::Dial;
 
     fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<Self::Error>> {
         self.inner.listen_on(id, addr)

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+use crate::{Error, Kind};
+
 /// First wait before a peer is dialled again; doubled each time.
 ///
 /// Source: boxo `peering` (5 s to 10 min).
@@ -15,6 +17,8 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(600);
 const MIN_PEERS: usize = 4;
 /// Peers of an earlier run that are dialled while there are few peers.
 const MAX_SAVED_TARGETS: usize = 16;
+/// Peers to stay connected to and to start from.
+const MAX_TARGETS: usize = 4096;
 /// How often a peer that needs no dialling is looked at.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -71,6 +75,35 @@ impl Keeper {
                 self.targets.push(Target { peer, addrs, role, backoff, due: now });
             }
         }
+    }
+
+    /// Stays connected to a peer from now on. The addresses of one that is known already are replaced.
+    ///
+    /// # Errors
+    /// [`Kind::Full`] above [`MAX_TARGETS`].
+    pub(super) fn add(&mut self, peer: PeerId, addrs: Vec<Multiaddr>, now: Instant) -> Result<(), Error> {
+        let target = Target { peer, addrs, role: Role::Peering, backoff: MIN_BACKOFF, due: now };
+        if let Some(known) = self.targets.iter_mut().find(|target| target.peer == peer) {
+            *known = target;
+            return Ok(());
+        }
+        if self.targets.len() >= MAX_TARGETS {
+            let message = format!("too many peers to stay connected to, max={MAX_TARGETS}");
+            return Err(Error::new(Kind::Full, message));
+        }
+        self.targets.push(target);
+        Ok(())
+    }
+
+    /// Stays connected to that peer no longer.
+    pub(super) fn remove(&mut self, peer: &PeerId) {
+        self.targets.retain(|target| target.role != Role::Peering || target.peer != *peer);
+    }
+
+    /// The peers to stay connected to, and their addresses.
+    pub(super) fn peering(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let kept = self.targets.iter().filter(|target| target.role == Role::Peering);
+        kept.map(|target| (target.peer, target.addrs.clone())).collect()
     }
 
     /// When [`Keeper::due`] is to be called next.
@@ -165,6 +198,28 @@ mod tests {
         keeper.start_from(saved.clone(), now);
         assert_eq!(keeper.due(now, 0, |_| false), saved[..MAX_SAVED_TARGETS]);
         assert!(keeper.due(now + RECHECK, MIN_PEERS, |_| false).is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_is_added_is_dialled_at_once_and_one_that_is_removed_never_again() {
+        let (peer, now) = (PeerId::random(), Instant::now());
+        let mut keeper = Keeper::new(&[], &[addr(peer)], now);
+        assert!(keeper.peering().is_empty());
+        let other: Multiaddr = "/ip4/192.168.1.2/tcp/1".parse().unwrap();
+        keeper.add(peer, vec![other.clone()], now).unwrap();
+        let expected = [(peer, vec![other])];
+        assert_eq!(keeper.peering(), expected);
+        assert_eq!(keeper.due(now, 100, |_| false), expected);
+        keeper.remove(&peer);
+        assert!(keeper.peering().is_empty());
+        assert_eq!(keeper.next_wake(), None);
+    }
+
+    #[test]
+    fn peers_to_stay_connected_to_are_bounded() {
+        let (mut keeper, now) = (Keeper::default(), Instant::now());
+        (0..MAX_TARGETS).for_each(|_| keeper.add(PeerId::random(), Vec::new(), now).unwrap());
+        assert_eq!(keeper.add(PeerId::random(), Vec::new(), now).unwrap_err().kind(), Kind::Full);
     }
 
     #[test]

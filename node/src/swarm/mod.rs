@@ -17,6 +17,7 @@ mod keeper;
 mod muxer;
 mod peers;
 mod pong;
+pub mod private;
 mod query;
 mod security;
 mod task;
@@ -71,7 +72,7 @@ pub struct Components<R> {
 /// What carries the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transports {
-    /// TCP and QUIC.
+    /// TCP, WebSockets and QUIC; TCP alone in a private network.
     Real,
     /// Memory of this process, under `/memory/…` addresses: for scenarios.
     Memory,
@@ -159,6 +160,15 @@ enum Command {
     KnownAddrs { reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>> },
     Counters { reply: oneshot::Sender<Counters> },
     Tables { reply: oneshot::Sender<Vec<Table>> },
+    Peering(Peering),
+}
+
+/// What a [`Handle`] asks about the peers to stay connected to.
+#[derive(Debug)]
+enum Peering {
+    Add { peer: PeerId, addrs: Vec<Multiaddr>, reply: oneshot::Sender<Result<(), Error>> },
+    Remove { peer: PeerId, reply: oneshot::Sender<()> },
+    List { reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>> },
 }
 
 /// Starts a swarm as a task of `tasks` and returns once it listens.
@@ -181,7 +191,7 @@ pub async fn start<R: RecordStore + Send + 'static>(
     let (identity, transports) = (components.identity.clone(), components.transports);
     let saved = components.saved.clone();
     let behaviour = behaviour::Behaviour::new(settings, components)?;
-    let swarm = transport::build(identity, transports, settings.refused.clone(), behaviour, tasks)?;
+    let swarm = transport::build(&identity, transports, settings, behaviour, tasks)?;
     let queues = task::Queues { commands: command_queue, queries: query_queue, local: local_sender };
     let mut task = task::Task::new(swarm, settings, queues, tasks.stopping().clone());
     task.restore(saved);
@@ -271,6 +281,31 @@ impl Handle {
     /// [`Kind::NotFound`] if it is not connected, [`Kind::Closed`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), Error> {
         self.ask(|reply| Command::Disconnect { peer, reply }).await?
+    }
+
+    /// Stays connected to a peer from now on, until the node stops: dials it with a backoff whenever it is not connected.
+    /// Addresses of a peer that is known already are replaced.
+    ///
+    /// # Errors
+    /// [`Kind::Full`] when there are too many such peers, [`Kind::Closed`].
+    pub async fn add_peering(&self, peer: PeerId, addrs: Vec<Multiaddr>) -> Result<(), Error> {
+        self.ask(|reply| Command::Peering(Peering::Add { peer, addrs, reply })).await?
+    }
+
+    /// Lets a peer go that was stayed connected to. Its connections stay while they are of use.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub async fn remove_peering(&self, peer: PeerId) -> Result<(), Error> {
+        self.ask(|reply| Command::Peering(Peering::Remove { peer, reply })).await
+    }
+
+    /// The peers to stay connected to, and their addresses.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub async fn peering(&self) -> Result<Vec<(PeerId, Vec<Multiaddr>)>, Error> {
+        self.ask(|reply| Command::Peering(Peering::List { reply })).await
     }
 
     /// Asks a DHT; waits while too many questions are under way.

@@ -40,6 +40,8 @@ pub(crate) fn settings(listen: &[&str]) -> SwarmSettings {
         bitswap_server: false,
         max_connection_count: 100,
         agent_version: "cairn-test/1".to_owned(),
+        private_network: None,
+        must_be_private: false,
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p::pnet::PreSharedKey;
 use libp2p::swarm::{SwarmEvent, dummy};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, noise, tcp, tls, yamux};
 
@@ -14,6 +15,7 @@ use crate::settings::addresses::parse_network;
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+const WEBSOCKET: &str = "/ip4/127.0.0.1/tcp/0/ws";
 
 async fn peer_of(node: &Node, other: &Node) -> Option<PeerInfo> {
     let peers = node.swarm.peers().await.unwrap();
@@ -50,6 +52,11 @@ async fn two_nodes_connect_over_tcp() {
 #[tokio::test]
 async fn two_nodes_connect_over_quic() {
     both_know_each_other(QUIC).await;
+}
+
+#[tokio::test]
+async fn two_nodes_connect_over_a_websocket() {
+    both_know_each_other(WEBSOCKET).await;
 }
 
 #[tokio::test]
@@ -184,8 +191,8 @@ async fn loopback_listeners_are_told_as_external_in_a_private_network() {
 
 #[tokio::test]
 async fn a_refused_network_is_neither_dialled_nor_let_in() {
-    let listener = Node::start(settings(&[TCP, QUIC])).await;
-    let mut guarded = settings(&[TCP, QUIC]);
+    let listener = Node::start(settings(&[TCP, QUIC, WEBSOCKET])).await;
+    let mut guarded = settings(&[TCP, QUIC, WEBSOCKET]);
     guarded.refused = [parse_network("/ip4/127.0.0.0/ipcidr/8").unwrap()].into_iter().collect();
     let guarded = Node::start(guarded).await;
     for addr in listener.swarm.listen_addrs() {
@@ -197,7 +204,7 @@ async fn a_refused_network_is_neither_dialled_nor_let_in() {
         let _ = listener.swarm.connect(guarded.peer(), vec![addr]).await;
     }
     soon("refusals", || async {
-        (guarded.swarm.counters().await.unwrap().inbound_failed_total == 2).then_some(())
+        (guarded.swarm.counters().await.unwrap().inbound_failed_total == 3).then_some(())
     })
     .await;
     assert!(guarded.swarm.peers().await.unwrap().is_empty());
@@ -248,4 +255,37 @@ async fn a_peer_that_answers_no_pings_gets_its_own_answered() {
         () = serve => panic!("a swarm does not end"),
         () = tokio::time::sleep(DEADLINE) => panic!("a ping was not answered"),
     }
+}
+
+#[tokio::test]
+async fn only_peers_with_the_same_key_connect_in_a_private_network() {
+    let with_key = |key: Option<u8>| {
+        let mut settings = settings(&[TCP]);
+        settings.private_network = key.map(|byte| PreSharedKey::new([byte; 32]));
+        settings
+    };
+    let (node, friend) = (Node::start(with_key(Some(1))).await, Node::start(with_key(Some(1))).await);
+    friend.connect(&node).await;
+    for other in [Some(2), None] {
+        let other = Node::start(with_key(other)).await;
+        let error = other.swarm.connect(node.peer(), vec![node.addr()]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    }
+    // Nothing but TCP is dialled.
+    let quic = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+    let error = node.swarm.connect(PeerId::random(), vec![quic]).await.unwrap_err();
+    assert!(error.to_string().contains("Unsupported"), "{error}");
+}
+
+#[tokio::test]
+async fn a_peer_to_stay_connected_to_is_dialled_when_it_is_added_and_again_when_it_is_lost() {
+    let (node, other) = (Node::in_memory().await, Node::in_memory().await);
+    node.swarm.add_peering(other.peer(), vec![other.addr()]).await.unwrap();
+    assert_eq!(node.swarm.peering().await.unwrap(), [(other.peer(), vec![other.addr()])]);
+    soon("connection", || peer_of(&node, &other)).await;
+    other.swarm.disconnect(node.peer()).await.unwrap();
+    soon("closed", || async { peer_of(&node, &other).await.is_none().then_some(()) }).await;
+    soon("connection again", || peer_of(&node, &other)).await;
+    node.swarm.remove_peering(other.peer()).await.unwrap();
+    assert!(node.swarm.peering().await.unwrap().is_empty());
 }

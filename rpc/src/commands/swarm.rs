@@ -1,5 +1,7 @@
 //! `swarm peers`, `swarm connect`, `swarm disconnect`, `swarm addrs`, `swarm addrs local`, `swarm addrs listen`.
 
+pub mod peering;
+
 use std::collections::BTreeMap;
 
 use cairn_node::swarm::{Direction, Handle, PeerInfo};

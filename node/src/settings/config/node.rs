@@ -153,7 +153,19 @@ impl Config {
             bitswap_server: self.read("Bitswap.ServerEnabled")?.unwrap_or(true),
             max_connection_count,
             agent_version: self.agent_version()?,
+            // Its key is a file of the repo, which is not looked into here.
+            private_network: None,
+            must_be_private: self.must_be_private()?,
         })
+    }
+
+    /// The variable that may stand for this key is `1` in Go.
+    fn must_be_private(&self) -> Result<bool> {
+        let key = "Swarm.RequireKey";
+        match self.get(key) {
+            Some(serde_json::Value::Number(number)) => Ok(number.as_u64() == Some(1)),
+            _ => Ok(self.read(key)?.unwrap_or(false)),
+        }
     }
 
     fn announce(&self) -> Result<Announce> {
@@ -235,15 +247,11 @@ fn dht_mode(name: &str) -> Result<DhtMode, String> {
 }
 
 fn is_supported(address: &Multiaddr) -> bool {
-    use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, P2p, QuicV1, Tcp, Udp};
-    let mut parts = address.iter();
-    let host = matches!(parts.next(), Some(Ip4(_) | Ip6(_) | Dns(_) | Dns4(_) | Dns6(_)));
-    let transport = match parts.next() {
-        Some(Tcp(_)) => true,
-        Some(Udp(_)) => matches!(parts.next(), Some(QuicV1)),
-        _ => false,
-    };
-    host && transport && parts.all(|part| matches!(part, P2p(_)))
+    use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, P2p, QuicV1, Tcp, Udp, Ws};
+    let parts: Vec<_> = address.iter().filter(|part| !matches!(part, P2p(_))).collect();
+    let [host, transport @ ..] = &parts[..] else { return false };
+    matches!(host, Ip4(_) | Ip6(_) | Dns(_) | Dns4(_) | Dns6(_))
+        && matches!(transport, [Tcp(_)] | [Tcp(_), Ws(_)] | [Udp(_), QuicV1])
 }
 
 fn peer_address(key: &str, text: &str) -> Result<Multiaddr> {

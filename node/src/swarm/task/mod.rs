@@ -21,7 +21,7 @@ use super::dial::{self, Dials};
 use super::keeper::Keeper;
 use super::peers::Peers;
 use super::query::{Id, Queries, Query};
-use super::{Command, Counters, Local, Table};
+use super::{Command, Counters, Local, Peering, Table};
 use crate::settings::SwarmSettings;
 use crate::settings::addresses::Announce;
 use crate::{Error, Kind};
@@ -213,6 +213,25 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             Command::Tables { reply } => {
                 drop(reply.send(self.swarm.behaviour_mut().dhts().map(|dht| dht.table()).collect()));
             }
+            Command::Peering(command) => self.on_peering(command),
+        }
+    }
+
+    fn on_peering(&mut self, command: Peering) {
+        match command {
+            Peering::Add { peer, addrs, reply } => {
+                let added = self.keeper.add(peer, addrs, Instant::now());
+                if added.is_ok() {
+                    self.swarm.behaviour_mut().keep(peer, true);
+                }
+                drop(reply.send(added));
+            }
+            Peering::Remove { peer, reply } => {
+                self.keeper.remove(&peer);
+                self.swarm.behaviour_mut().keep(peer, false);
+                let _ = reply.send(());
+            }
+            Peering::List { reply } => drop(reply.send(self.keeper.peering())),
         }
     }
 
