@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod config;
+pub mod reach;
 pub mod units;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId, identity::Keypair, pnet::PreSharedKey};
 
 use self::addresses::{Announce, Networks};
+use self::reach::ReachSettings;
 use crate::exchange::http::GatewayUrl;
 
 /// Everything that a node is built from besides its parts.
@@ -92,6 +94,8 @@ pub struct SwarmSettings {
     pub private_network: Option<PreSharedKey>,
     /// Do not start without such a key.
     pub must_be_private: bool,
+    /// How the node is reached when others cannot dial it.
+    pub reach: ReachSettings,
 }
 
 /// How a node takes part in the DHT.

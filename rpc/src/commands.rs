@@ -100,6 +100,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<routing::Put>();
     visitor.command::<shutdown::Shutdown>();
     visitor.command::<swarm::Addrs>();
+    visitor.command::<swarm::AutoNat>();
     visitor.command::<swarm::Connect>();
     visitor.command::<swarm::Disconnect>();
     visitor.command::<swarm::Listen>();

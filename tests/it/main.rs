@@ -16,6 +16,7 @@ mod helia;
 mod kubo;
 mod lan;
 mod names;
+mod nat;
 mod pages;
 mod peering;
 mod peers;

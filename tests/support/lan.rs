@@ -17,9 +17,7 @@ impl Lan {
     /// Sets one up. Nothing, and a line that says so, where this machine does not let us.
     #[must_use]
     pub fn new() -> Option<Self> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let hosts = ["a", "b"].map(|host| format!("cairn-{}-{number}-{host}", process::id()));
-        let lan = Self { hosts };
+        let lan = Self { hosts: ["a", "b"].map(namespace) };
         match lan.set_up() {
             Ok(()) => Some(lan),
             Err(reason) => {
@@ -60,7 +58,14 @@ impl Drop for Lan {
     }
 }
 
-fn ip(args: &[&str]) -> Result<(), String> {
+/// A name for a namespace that no other has.
+pub(crate) fn namespace(kind: &str) -> String {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("cairn-{}-{number}-{kind}", process::id())
+}
+
+/// Runs `ip`; returns what it complains of.
+pub(crate) fn ip(args: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(args).output().map_err(|error| format!("ip: {error}"))?;
     if output.status.success() {
         return Ok(());

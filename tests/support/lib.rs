@@ -6,6 +6,7 @@
 mod data;
 mod faults;
 mod helia;
+mod internet;
 mod lan;
 mod node;
 mod pebble;
@@ -17,6 +18,7 @@ mod tools;
 pub use data::{Scratch, Tree, big_file_bytes, files_equal, trees_equal};
 pub use faults::{Fault, Recording, Shim, fast_folder, shim};
 pub use helia::Helia;
+pub use internet::{Host, Internet};
 pub use lan::Lan;
 pub use node::{Node, Profile, Transport};
 pub use pebble::Pebble;

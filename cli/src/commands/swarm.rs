@@ -8,7 +8,7 @@ use cairn_node::settings::units::format_size;
 use cairn_rpc::commands::bitswap::{BitswapStat, Stat};
 use cairn_rpc::commands::routing::{FindPeer, FindProviders, Get, Provide, Put, QueryEvent};
 use cairn_rpc::commands::swarm::{
-    Addrs, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers, peering,
+    Addrs, AutoNat, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers, Reached, peering,
 };
 use multibase::Base;
 
@@ -63,6 +63,8 @@ pub(crate) enum OwnAddrs {
     },
     /// List the addresses that this node listens on.
     Listen,
+    /// Show whether others can dial this node, and at which addresses.
+    Autonat,
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +110,7 @@ pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
         Swarm::Peering(command) => peering(command, session).await,
         Swarm::Addrs { own: Some(OwnAddrs::Local { id }) } => session.print(Local { id }, lines).await,
         Swarm::Addrs { own: Some(OwnAddrs::Listen) } => session.print(Listen, lines).await,
+        Swarm::Addrs { own: Some(OwnAddrs::Autonat) } => session.print(AutoNat, text_of_reached).await,
         Swarm::Addrs { own: None } => {
             session
                 .print(Addrs, |out, map| {
@@ -126,6 +129,25 @@ pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
 
 fn lines(out: &mut String, lines: Lines) -> Result<()> {
     lines.strings.iter().try_for_each(|line| super::line!(out, "{}", escape(line)))
+}
+
+/// Source of the form: Kubo `core/commands/swarm_addrs_autonat.go`.
+fn text_of_reached(out: &mut String, reached: Reached) -> Result<()> {
+    super::line!(
+        out,
+        "AutoNAT V2 Status:\n  Reachability: {}\n\nPer-Address Reachability:",
+        reached.reachability
+    )?;
+    if reached.reachable.is_empty() && reached.unreachable.is_empty() {
+        super::line!(out, "  (no address reachability data available)")?;
+    }
+    for (title, addrs) in [("Reachable", reached.reachable), ("Unreachable", reached.unreachable)] {
+        if !addrs.is_empty() {
+            super::line!(out, "  {title}:")?;
+            addrs.iter().try_for_each(|addr| super::line!(out, "    {}", escape(addr)))?;
+        }
+    }
+    Ok(())
 }
 
 /// Source of the forms: Kubo `core/commands/swarm.go`.

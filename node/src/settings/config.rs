@@ -11,6 +11,7 @@ pub mod profile;
 
 mod defaults;
 mod node;
+mod reach;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};

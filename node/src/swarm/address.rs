@@ -88,32 +88,43 @@ pub(crate) fn is_public_ip(ip: IpAddr) -> bool {
     reach == Reach::Public
 }
 
-/// Whether one of our transports can dial `addr`: TCP, WebSocket, QUIC v1 or memory, with or without a peer ID behind.
+/// Whether one of our transports can dial `addr`: TCP, WebSocket, QUIC v1 or memory, with or without a peer ID behind, and
+/// any of them with a relay behind.
 pub(super) fn is_dialable(addr: &Multiaddr) -> bool {
-    let mut parts = addr.iter();
-    let transport = match parts.next() {
-        Some(Protocol::Memory(_)) => true,
-        Some(Protocol::Dnsaddr(_)) => true,
-        Some(Protocol::Ip4(ip)) if ip.is_unspecified() => false,
-        Some(Protocol::Ip6(ip)) if ip.is_unspecified() => false,
-        Some(
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
-        ) => match parts.next() {
-            Some(Protocol::Tcp(_)) => return is_end_of_tcp(parts),
-            Some(Protocol::Udp(_)) => parts.next() == Some(Protocol::QuicV1),
-            _ => false,
-        },
-        _ => false,
+    use Protocol::{
+        Dns, Dns4, Dns6, Dnsaddr, Ip4, Ip6, Memory, P2p, P2pCircuit, QuicV1, Sni, Tcp, Tls, Udp, Ws, Wss,
     };
-    transport && matches!((parts.next(), parts.next()), (None | Some(Protocol::P2p(_)), None))
+    let mut parts: Vec<_> = addr.iter().collect();
+    parts.pop_if(|part| matches!(part, P2p(_)));
+    if parts.pop_if(|part| matches!(part, P2pCircuit)).is_some()
+        && parts.pop_if(|part| matches!(part, P2p(_))).is_none()
+    {
+        return false;
+    }
+    let (host, transport) = match &parts[..] {
+        [Memory(_) | Dnsaddr(_)] => return true,
+        [host, transport @ ..] => (host, transport),
+        [] => return false,
+    };
+    let is_host = match host {
+        Ip4(ip) => !ip.is_unspecified(),
+        Ip6(ip) => !ip.is_unspecified(),
+        host => matches!(host, Dns(_) | Dns4(_) | Dns6(_)),
+    };
+    is_host
+        && matches!(
+            transport,
+            [Udp(_), QuicV1]
+                | [Tcp(_)]
+                | [Tcp(_), Ws(_) | Wss(_)]
+                | [Tcp(_), Tls, Ws(_)]
+                | [Tcp(_), Tls, Sni(_), Ws(_)]
+        )
 }
 
-/// Whether that is what may stand behind the port of a TCP address: nothing, or a WebSocket with or without TLS.
-fn is_end_of_tcp<'a>(parts: impl Iterator<Item = Protocol<'a>>) -> bool {
-    use Protocol::{P2p, Sni, Tls, Ws, Wss};
-    let mut parts: Vec<_> = parts.collect();
-    parts.pop_if(|part| matches!(part, P2p(_)));
-    matches!(&parts[..], [] | [Ws(_) | Wss(_)] | [Tls, Ws(_)] | [Tls, Sni(_), Ws(_)])
+/// Whether `addr` leads through a relay.
+pub(super) fn is_relayed(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
 /// `addr` without the peer ID at its end.
@@ -217,7 +228,11 @@ mod tests {
             ("/ip4/1.2.3.4/udp/4001/ws".to_owned(), false),
             ("/ip4/1.2.3.4/udp/4001".to_owned(), false),
             ("/ip4/1.2.3.4/udp/4001/quic-v1/webtransport".to_owned(), false),
-            (format!("/ip4/1.2.3.4/tcp/4001/p2p/{peer}/p2p-circuit"), false),
+            (format!("/ip4/1.2.3.4/tcp/4001/p2p/{peer}/p2p-circuit"), true),
+            (format!("/ip4/1.2.3.4/udp/4001/quic-v1/p2p/{peer}/p2p-circuit/p2p/{peer}"), true),
+            ("/ip4/1.2.3.4/tcp/4001/p2p-circuit".to_owned(), false),
+            (format!("/ip4/1.2.3.4/p2p/{peer}/p2p-circuit"), false),
+            (format!("/p2p/{peer}"), false),
         ] {
             assert_eq!(is_dialable(&addr.parse().unwrap()), expected, "{addr}");
         }

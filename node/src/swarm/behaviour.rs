@@ -13,8 +13,10 @@ use super::Components;
 use super::bitswap;
 use super::dht::{self, Dht, Scope};
 use super::gate::Gate;
+use super::nat::{self, Nat};
 use super::pong;
 use crate::Error;
+use crate::settings::reach::Reachability;
 use crate::settings::{DhtMode, SwarmSettings};
 
 /// Version of the protocol family. Source: Kubo `core/node/libp2p` (`ipfs/0.1.0`).
@@ -34,6 +36,7 @@ pub(super) struct Behaviour<R: RecordStore + Send + 'static> {
     wan: Toggle<Dht<R>>,
     lan: Toggle<Dht<R>>,
     bitswap: Toggle<bitswap::Behaviour>,
+    nat: Nat,
 }
 
 /// What the protocols report.
@@ -43,10 +46,11 @@ pub(super) enum Event {
     Ping(ping::Event),
     Mdns(mdns::Event),
     Dht(Box<dht::Event>),
+    Nat(nat::Event),
 }
 
 impl<R: RecordStore + Send + 'static> Behaviour<R> {
-    pub(super) fn new(settings: &SwarmSettings, components: Components<R>) -> Result<Self, Error> {
+    pub(super) fn new(settings: &SwarmSettings, components: Components<R>, nat: Nat) -> Result<Self, Error> {
         let Components { identity, wan_records, lan_records, bitswap, .. } = components;
         let local = identity.public().to_peer_id();
         let kept = settings.peering.iter().map(|(peer, _)| *peer).collect();
@@ -74,6 +78,7 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
             wan: dht(Scope::Wan, &settings.dht_protocol, wan_records)?,
             lan: dht(Scope::Lan, &settings.lan_dht_protocol, lan_records)?,
             bitswap: bitswap.into(),
+            nat,
         })
     }
 
@@ -85,13 +90,18 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
         }
     }
 
+    /// What the node does to be reached.
+    pub(super) fn nat(&mut self) -> &mut Nat {
+        &mut self.nat
+    }
+
     /// Keeps idle connections of a peer open from now on, or no longer.
     pub(super) fn keep(&mut self, peer: PeerId, is_kept: bool) {
         self.gate.keep(peer, is_kept);
     }
 
     /// Names of the protocols that are answered here, sorted.
-    pub(super) fn protocols(&mut self) -> Vec<String> {
+    pub(super) fn protocols(&mut self, reachability: Reachability) -> Vec<String> {
         let mut protocols: Vec<_> =
             [identify::PROTOCOL_NAME, identify::PUSH_PROTOCOL_NAME, ping::PROTOCOL_NAME]
                 .iter()
@@ -100,6 +110,7 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
         if self.bitswap.is_enabled() {
             protocols.extend(Version::PROTOCOLS.map(|(name, _)| name.to_owned()));
         }
+        protocols.extend(self.nat.protocols(reachability));
         protocols.extend(self.dhts().flat_map(|dht| dht.answered_protocols()));
         protocols.sort_unstable();
         protocols
@@ -139,6 +150,12 @@ impl From<ping::Event> for Event {
 impl From<mdns::Event> for Event {
     fn from(event: mdns::Event) -> Self {
         Self::Mdns(event)
+    }
+}
+
+impl From<nat::Event> for Event {
+    fn from(event: nat::Event) -> Self {
+        Self::Nat(event)
     }
 }
 

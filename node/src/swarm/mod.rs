@@ -15,6 +15,7 @@ mod gate;
 mod guarded;
 mod keeper;
 mod muxer;
+mod nat;
 mod peers;
 mod pong;
 pub mod private;
@@ -41,6 +42,7 @@ pub use query::Provider;
 pub(crate) use query::{Query, Question};
 
 use crate::settings::SwarmSettings;
+use crate::settings::reach::Reachability;
 use crate::tasks::Tasks;
 use crate::{Error, Kind};
 
@@ -85,6 +87,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     queries: mpsc::Sender<Query>,
     local: watch::Receiver<Local>,
+    reachability: watch::Receiver<Reachability>,
 }
 
 /// The peers that answer a DHT, as far as they are known here.
@@ -148,6 +151,7 @@ pub struct Counters {
 struct Local {
     listen: Vec<Multiaddr>,
     external: Vec<Multiaddr>,
+    unreachable: Vec<Multiaddr>,
     protocols: Vec<String>,
 }
 
@@ -188,16 +192,24 @@ pub async fn start<R: RecordStore + Send + 'static>(
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (queries, query_queue) = mpsc::channel(QUERY_QUEUE);
     let (local_sender, local) = watch::channel(Local::default());
+    let (reachability_sender, reachability) = watch::channel(Reachability::default());
     let (identity, transports) = (components.identity.clone(), components.transports);
     let saved = components.saved.clone();
-    let behaviour = behaviour::Behaviour::new(settings, components)?;
-    let swarm = transport::build(&identity, transports, settings, behaviour, tasks)?;
-    let queues = task::Queues { commands: command_queue, queries: query_queue, local: local_sender };
+    let nat::Parts { transport: relays, nat } = nat::Nat::with_transport(&settings.reach, &identity);
+    let transport = transport::build(&identity, transports, settings, relays)?;
+    let behaviour = behaviour::Behaviour::new(settings, components, nat)?;
+    let swarm = transport::swarm(transport, behaviour, local_peer_id, tasks);
+    let queues = task::Queues {
+        commands: command_queue,
+        queries: query_queue,
+        local: local_sender,
+        reachability: reachability_sender,
+    };
     let mut task = task::Task::new(swarm, settings, queues, tasks.stopping().clone());
     task.restore(saved);
     task.listen(&settings.listen).await?;
     tasks.spawn("swarm", task.run());
-    Ok(Handle { local_peer_id, commands, queries, local })
+    Ok(Handle { local_peer_id, commands, queries, local, reachability })
 }
 
 impl Handle {
@@ -214,6 +226,18 @@ impl Handle {
     /// Addresses under which others are told to reach this node, without the peer ID.
     pub fn external_addrs(&self) -> Vec<Multiaddr> {
         self.local.borrow().external.clone()
+    }
+
+    /// Whether anybody can dial this node, now and whenever that changes.
+    pub fn reachability(&self) -> watch::Receiver<Reachability> {
+        self.reachability.clone()
+    }
+
+    /// Public addresses of this node that were dialled by others, and those that were dialled in vain.
+    pub fn tested_addrs(&self) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
+        let local = self.local.borrow();
+        let is_reached = |addr: &&Multiaddr| address::is_public(addr) && !address::is_relayed(addr);
+        (local.external.iter().filter(is_reached).cloned().collect(), local.unreachable.clone())
     }
 
     /// Names of the protocols that peers may speak to this node, sorted.

@@ -33,6 +33,12 @@ impl Peers {
         self.peers.contains_key(peer)
     }
 
+    /// The peer's connections through a relay.
+    pub(super) fn relayed(&self, peer: &PeerId) -> Vec<ConnectionId> {
+        let connections = self.peers.get(peer).map_or(&[][..], |known| &known.connections);
+        connections.iter().filter(|(_, addr, _)| address::is_relayed(addr)).map(|(id, ..)| *id).collect()
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> {
         self.peers.keys().copied()
     }

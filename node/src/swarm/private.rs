@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::settings::SwarmSettings;
 use crate::settings::config::BOOTSTRAP;
+use crate::settings::reach::ReachSettings;
 use crate::{Error, Kind, Result};
 
 pub use libp2p::pnet::PreSharedKey;
@@ -38,6 +39,8 @@ pub(crate) fn join(settings: &mut SwarmSettings, repo: &Path) -> Result<()> {
     };
     settings.private_network = Some(key);
     settings.bootstrap.retain(|addr| !is_public_host(addr));
+    // Nobody outside is asked, told, or relayed for.
+    settings.reach = ReachSettings::NONE;
     let had_listeners = !settings.listen.is_empty();
     settings.listen.retain(|addr| {
         let is_tcp = is_plain_tcp(addr);
@@ -116,10 +119,11 @@ mod tests {
         let private = joined(Some(KEY), |settings| {
             settings.bootstrap = BOOTSTRAP.iter().map(|addr| addr.parse().unwrap()).collect();
             settings.bootstrap.push(own.clone());
+            settings.reach.asks = true;
         });
         let private = private.unwrap();
         assert_eq!(private.listen, ["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
-        assert_eq!(private.bootstrap, [own]);
+        assert_eq!((private.bootstrap, private.reach), (vec![own], ReachSettings::NONE));
         assert_eq!(private.private_network.unwrap().to_key_file(), KEY);
         let error = joined(Some(KEY), |settings| drop(settings.listen.remove(0))).unwrap_err();
         assert!(error.to_string().contains("TCP"), "{error}");

@@ -12,6 +12,7 @@ use crate::Error;
 use crate::routing;
 use crate::routing::records::{MemoryBacking, RecordLimits, Records};
 use crate::settings::addresses::{Announce, Networks};
+use crate::settings::reach::ReachSettings;
 use crate::settings::{DhtMode, SwarmSettings};
 use crate::tasks::Tasks;
 
@@ -42,6 +43,7 @@ pub(crate) fn settings(listen: &[&str]) -> SwarmSettings {
         agent_version: "cairn-test/1".to_owned(),
         private_network: None,
         must_be_private: false,
+        reach: ReachSettings::NONE,
     }
 }
 

@@ -15,7 +15,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::pnet::PnetConfig;
 use libp2p::swarm::{Executor, NetworkBehaviour, Swarm};
-use libp2p::{PeerId, Transport, dns, noise, quic, tcp, websocket, yamux};
+use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, websocket, yamux};
 use tracing::warn;
 
 use super::Transports;
@@ -48,30 +48,45 @@ const MAX_NEGOTIATING_STREAMS: usize = 256;
 const MAX_WEBSOCKET_FRAME_BYTES: usize = 4 * 1024 * 1024;
 
 /// A transport whose connections are encrypted and carry streams.
-type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+pub(super) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// A swarm over the given transports. Its connections are tasks of `tasks`.
-pub(super) fn build<B: NetworkBehaviour + Send>(
+/// The given transports, and that through `relays`.
+pub(super) fn build(
     identity: &Keypair,
     transports: Transports,
     settings: &SwarmSettings,
-    behaviour: B,
-    tasks: &Tasks,
-) -> Result<Swarm<B>, Error>
-where
-    <B as NetworkBehaviour>::ToSwarm: std::fmt::Debug,
-{
+    relays: Option<relay::client::Transport>,
+) -> Result<Connections, Error> {
     let transport = match transports {
         Transports::Memory => memory_transport(identity),
         Transports::Real => real_transport(identity, settings),
     };
-    let transport = transport.map_err(|error| failed("the transports", error))?;
+    let transport = transport.and_then(|direct| match relays {
+        // Before the others, which take the relay's address for all of it.
+        Some(relays) => {
+            Ok(secured(relays, identity)?.or_transport(direct).map(|output, _| output.into_inner()).boxed())
+        }
+        None => Ok(direct),
+    });
+    transport.map_err(|error| failed("the transports", error))
+}
+
+/// A swarm over `transport`. Its connections are tasks of `tasks`.
+pub(super) fn swarm<B: NetworkBehaviour + Send>(
+    transport: Connections,
+    behaviour: B,
+    local: PeerId,
+    tasks: &Tasks,
+) -> Swarm<B>
+where
+    <B as NetworkBehaviour>::ToSwarm: std::fmt::Debug,
+{
     let transport = TransportTimeout::new(transport, CONNECTION_TIMEOUT).boxed();
     let config = libp2p::swarm::Config::with_executor(TaskExecutor(tasks.clone()))
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS);
-    Ok(Swarm::new(transport, behaviour, identity.public().to_peer_id(), config))
+    Swarm::new(transport, behaviour, local, config)
 }
 
 fn failed(what: &str, cause: impl Into<BoxError>) -> Error {

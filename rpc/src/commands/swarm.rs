@@ -1,4 +1,5 @@
-//! `swarm peers`, `swarm connect`, `swarm disconnect`, `swarm addrs`, `swarm addrs local`, `swarm addrs listen`.
+//! `swarm peers`, `swarm connect`, `swarm disconnect`, `swarm addrs`, `swarm addrs autonat`, `swarm addrs local`,
+//! `swarm addrs listen`.
 
 pub mod peering;
 
@@ -337,6 +338,52 @@ impl Command for Listen {
     async fn run(self, context: Context, output: Output<Lines>) -> Result<()> {
         let strings = online(&context).await?.listen_addrs().iter().map(ToString::to_string).collect();
         output.send(Lines { strings }).await
+    }
+}
+
+/// Tells whether others can dial this node.
+#[derive(Debug, Clone, Default)]
+pub struct AutoNat;
+
+/// Whether others can dial this node. Source: Kubo `core/commands/swarm_addrs_autonat.go`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reached {
+    /// `Public`, `Private` or `Unknown`.
+    pub reachability: String,
+    /// Addresses that were dialled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reachable: Vec<String>,
+    /// Addresses that were dialled in vain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<String>,
+}
+
+impl JsonEvent for Reached {}
+
+impl Command for AutoNat {
+    const PATH: &'static str = "swarm/addrs/autonat";
+    type Event = Reached;
+
+    fn bind(&mut self, _binder: &mut Binder) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    async fn run(self, context: Context, output: Output<Reached>) -> Result<()> {
+        let swarm = online(&context).await?;
+        let reachability = *swarm.reachability().borrow();
+        let (reachable, unreachable) = swarm.tested_addrs();
+        let texts = |addrs: Vec<Multiaddr>| addrs.iter().map(ToString::to_string).collect();
+        let reached = Reached {
+            reachability: format!("{reachability:?}"),
+            reachable: texts(reachable),
+            unreachable: texts(unreachable),
+        };
+        output.send(reached).await
     }
 }
 

@@ -156,6 +156,7 @@ impl Config {
             // Its key is a file of the repo, which is not looked into here.
             private_network: None,
             must_be_private: self.must_be_private()?,
+            reach: self.reach()?,
         })
     }
 
@@ -254,7 +255,7 @@ fn is_supported(address: &Multiaddr) -> bool {
         && matches!(transport, [Tcp(_)] | [Tcp(_), Ws(_)] | [Udp(_), QuicV1])
 }
 
-fn peer_address(key: &str, text: &str) -> Result<Multiaddr> {
+pub(super) fn peer_address(key: &str, text: &str) -> Result<Multiaddr> {
     let address: Multiaddr = text.parse().map_err(|error| invalid(key, format!("{error}: {text:?}")))?;
     if !matches!(address.iter().last(), Some(Protocol::P2p(_))) {
         return Err(invalid(key, format!("the address does not end in /p2p/ and a peer ID: {text:?}")));

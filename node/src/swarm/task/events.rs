@@ -12,11 +12,13 @@ use tracing::{debug, info, warn};
 
 use super::Task;
 use crate::settings::DhtMode;
+use crate::settings::reach::Reachability;
 use crate::swarm::Local;
 use crate::swarm::address::{self, Reach, Rule};
 use crate::swarm::behaviour::Event;
 use crate::swarm::book::MAX_ADDRS_PER_PEER;
 use crate::swarm::dht::{self, Scope};
+use crate::swarm::nat::{self, probe};
 use crate::swarm::query::Progress;
 
 /// Longest key of a provider record, in bytes. Source: go-libp2p-kad-dht `handlers.go` (80).
@@ -29,6 +31,15 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             SwarmEvent::Behaviour(Event::Ping(event)) => self.on_ping(&event),
             SwarmEvent::Behaviour(Event::Mdns(event)) => self.on_mdns(event),
             SwarmEvent::Behaviour(Event::Dht(event)) => self.on_dht(*event),
+            SwarmEvent::Behaviour(Event::Nat(event)) => self.on_nat(event),
+            SwarmEvent::ExternalAddrConfirmed { address } => {
+                self.findings.on_confirmed(address::without_peer(address));
+                self.on_found();
+            }
+            SwarmEvent::ExternalAddrExpired { address } => {
+                self.findings.on_expired(&address::without_peer(address));
+                self.on_found();
+            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.counters.connections_opened_total += 1;
                 self.peers.on_opened(peer_id, connection_id, &endpoint);
@@ -39,6 +50,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 self.counters.connections_closed_total += 1;
                 if self.peers.on_closed(&peer_id, connection_id) {
                     self.keeper.on_disconnected(&peer_id, Instant::now());
+                    self.relays.on_lost(&peer_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
@@ -50,13 +62,18 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 debug!(addr = %send_back_addr, %error, "inbound connection failed");
                 self.counters.inbound_failed_total += 1;
             }
-            SwarmEvent::NewListenAddr { address, .. } => {
+            SwarmEvent::NewListenAddr { listener_id, address } => {
                 info!(addr = %address, "listening");
+                self.relays.on_listening(listener_id, Instant::now());
                 self.refresh_addresses();
             }
             SwarmEvent::ExpiredListenAddr { .. } => self.refresh_addresses(),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                warn!(?addresses, ?reason, "listener closed");
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if self.relays.on_closed(listener_id, Instant::now()) {
+                    debug!(?addresses, ?reason, "not reached through a relay any more");
+                } else {
+                    warn!(?addresses, ?reason, "listener closed");
+                }
                 self.refresh_addresses();
             }
             SwarmEvent::ListenerError { error, .. } => warn!(%error, "listener failed"),
@@ -64,17 +81,63 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         }
     }
 
-    /// Sets how each DHT takes part: the public one answers when the operator confirmed a public address, others when
-    /// told to or when nothing is said.
-    pub(super) fn set_dht_modes(&mut self, mode: DhtMode) {
-        // What the operator names is taken as confirmed.
-        let has_public =
-            self.announce.apply(Vec::new()).iter().any(|addr| address::reach(addr) == Reach::Public);
+    /// Brings what depends on it in line with whether anybody can dial this node.
+    pub(super) fn apply_reachability(&mut self, reachability: Reachability) {
+        self.swarm.behaviour_mut().nat().on_reachability(reachability);
+        for listener in self.relays.on_reachability(reachability) {
+            self.swarm.remove_listener(listener);
+        }
+        self.set_dht_modes(reachability);
+        self.queues.reachability.send_replace(reachability);
+    }
+
+    /// Something about the addresses of this node was found out.
+    fn on_found(&mut self) {
+        let reachability = self.findings.reachability();
+        if *self.queues.reachability.borrow() != reachability {
+            info!(?reachability, "found out whether this node can be dialled");
+            self.apply_reachability(reachability);
+        }
+        self.refresh_addresses();
+    }
+
+    fn on_nat(&mut self, event: nat::Event) {
+        match event {
+            nat::Event::Probed(probe::Event::Tested(test)) => {
+                debug!(addr = %test.tested_addr, server = %test.server, result = ?test.result, "address tested");
+                // One that was reached is reported as confirmed besides.
+                if test.result.is_err() {
+                    self.findings.on_unreachable(&address::without_peer(test.tested_addr));
+                    self.on_found();
+                }
+            }
+            nat::Event::Probed(probe::Event::Unanswered) => {
+                self.findings.on_unanswered();
+                self.on_found();
+            }
+            nat::Event::Punched(event) => {
+                let peer = event.remote_peer_id;
+                debug!(%peer, result = ?event.result, "hole punching");
+                if event.result.is_ok() {
+                    // A relay carries little, and what still went over it would be lost in the middle later.
+                    for connection in self.peers.relayed(&peer) {
+                        self.swarm.close_connection(connection);
+                    }
+                }
+            }
+            nat::Event::Other => {}
+        }
+    }
+
+    /// Sets how each DHT takes part: the public one answers when anybody can dial this node, others when told to or when
+    /// nothing is said.
+    fn set_dht_modes(&mut self, reachability: Reachability) {
+        let mode = self.dht_mode;
         for dht in self.swarm.behaviour_mut().dhts() {
             let answers = match mode {
                 DhtMode::Off | DhtMode::Client => false,
                 DhtMode::Server => true,
-                DhtMode::Auto => dht.rule() != Rule::Public || has_public,
+                DhtMode::Auto => dht.rule() != Rule::Public || reachability == Reachability::Public,
             };
             dht.set_mode(if answers { Mode::Server } else { Mode::Client });
         }
@@ -82,9 +145,13 @@ impl<R: RecordStore + Send + 'static> Task<R> {
 
     /// Brings the external addresses in line with the listening ones, and tells handles of both.
     pub(super) fn refresh_addresses(&mut self) {
-        let mut listen: Vec<_> = self.swarm.listeners().cloned().collect();
+        // What is listened on through a relay is reported as confirmed, once the relay has agreed.
+        let listeners = self.swarm.listeners().filter(|addr| !address::is_relayed(addr));
+        let mut listen: Vec<_> = listeners.cloned().collect();
         listen.sort_unstable();
-        let external = self.announce.apply(reachable(&listen));
+        let mut reached = reachable(&listen);
+        reached.extend(self.findings.confirmed().filter(|addr| !listen.contains(addr)).cloned());
+        let external = self.announce.apply(reached);
         let known: Vec<_> = self.swarm.external_addresses().cloned().collect();
         for addr in known.iter().filter(|addr| !external.contains(addr)) {
             self.swarm.remove_external_address(addr);
@@ -92,7 +159,12 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         for addr in external.iter().filter(|addr| !known.contains(addr)) {
             self.swarm.add_external_address(addr.clone());
         }
-        let now = Local { listen, external, protocols: self.swarm.behaviour_mut().protocols() };
+        let now = Local {
+            listen,
+            external,
+            unreachable: self.findings.failed().cloned().collect(),
+            protocols: self.swarm.behaviour_mut().protocols(self.findings.reachability()),
+        };
         self.queues.local.send_if_modified(|local| {
             let is_new = *local != now;
             *local = now;
@@ -120,6 +192,12 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 dht.learn(&peer_id, &addrs);
             } else {
                 dht.forget(&peer_id);
+            }
+        }
+        if info.protocols.iter().any(|protocol| *protocol == nat::HOP_PROTOCOL) {
+            let is_direct = |addr: &&Multiaddr| address::is_public(addr) && !address::is_relayed(addr);
+            if let Some(addr) = addrs.iter().find(is_direct) {
+                self.relays.on_found(peer_id, addr.clone(), Instant::now());
             }
         }
         self.peers.on_identified(&peer_id, info.agent_version, info.protocols);

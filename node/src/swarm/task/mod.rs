@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use libp2p::kad::store::RecordStore;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -19,11 +20,14 @@ use super::behaviour::{Behaviour, Event};
 use super::book::Book;
 use super::dial::{self, Dials};
 use super::keeper::Keeper;
+use super::nat::findings::Findings;
+use super::nat::relays::Relays;
 use super::peers::Peers;
 use super::query::{Id, Queries, Query};
 use super::{Command, Counters, Local, Peering, Table};
-use crate::settings::SwarmSettings;
 use crate::settings::addresses::Announce;
+use crate::settings::reach::Reachability;
+use crate::settings::{DhtMode, SwarmSettings};
 use crate::{Error, Kind};
 
 /// Longest wait for listeners to name their addresses.
@@ -38,6 +42,7 @@ pub(super) struct Queues {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) queries: mpsc::Receiver<Query>,
     pub(super) local: watch::Sender<Local>,
+    pub(super) reachability: watch::Sender<Reachability>,
 }
 
 pub(super) struct Task<R: RecordStore + Send + 'static> {
@@ -45,6 +50,9 @@ pub(super) struct Task<R: RecordStore + Send + 'static> {
     queues: Queues,
     stopping: CancellationToken,
     announce: Announce,
+    dht_mode: DhtMode,
+    findings: Findings,
+    relays: Relays,
     peers: Peers,
     book: Book,
     keeper: Keeper,
@@ -60,7 +68,7 @@ enum Action {
     Query(Query),
     /// Nobody waits for that query any more.
     Dropped(Id),
-    /// The keeper has dials that are due.
+    /// Dials are due.
     Dial,
 }
 
@@ -71,19 +79,24 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         queues: Queues,
         stopping: CancellationToken,
     ) -> Self {
+        let now = Instant::now();
+        let named_relays = settings.reach.relays.as_deref().unwrap_or_default();
         let mut task = Self {
             swarm,
             queues,
             stopping,
             announce: settings.announce.clone(),
+            dht_mode: settings.dht,
+            findings: Findings::new(settings.reach.forced, &settings.announce.apply(Vec::new())),
+            relays: Relays::new(named_relays, now),
             peers: Peers::default(),
             book: Book::default(),
-            keeper: Keeper::new(&settings.peering, &settings.bootstrap, Instant::now()),
+            keeper: Keeper::new(&settings.peering, &settings.bootstrap, now),
             dials: Dials::default(),
             running: Queries::default(),
             counters: Counters::default(),
         };
-        task.set_dht_modes(settings.dht);
+        task.apply_reachability(task.findings.reachability());
         task
     }
 
@@ -154,7 +167,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
     }
 
     async fn select(&mut self) -> Action {
-        let wake = self.keeper.next_wake();
+        let wake = self.keeper.next_wake().into_iter().chain(self.relays.next_wake()).min();
         let dial_is_due = async {
             match wake {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -220,6 +233,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
     fn on_peering(&mut self, command: Peering) {
         match command {
             Peering::Add { peer, addrs, reply } => {
+                let addrs = addrs.into_iter().map(address::without_peer).collect();
                 let added = self.keeper.add(peer, addrs, Instant::now());
                 if added.is_ok() {
                     self.swarm.behaviour_mut().keep(peer, true);
@@ -302,6 +316,14 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             debug!(%peer, "dialling a peer of the configuration");
             let dial = self.dial_opts(peer, addrs);
             self.dial(dial);
+        }
+        while let Some((relay, addr)) = self.relays.due(Instant::now()) {
+            debug!(%relay, %addr, "asking a relay to be reached through it");
+            let addr = addr.with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
+            match self.swarm.listen_on(addr) {
+                Ok(id) => self.relays.on_started(id, relay),
+                Err(error) => debug!(%relay, %error, "not reached through a relay"),
+            }
         }
     }
 }

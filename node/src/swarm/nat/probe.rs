@@ -1,0 +1,159 @@
+//! Asks peers to dial addresses of ours (the client of AutoNAT v2).
+//!
+//! libp2p's client has every address tested that any peer claims to have seen us at, private ones too, and keeps them all.
+//! Here only a few public ones get that far.
+
+use std::collections::HashSet;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use libp2p::autonat::v2::client;
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::behaviour::{NewExternalAddrCandidate, NewListenAddr};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use crate::swarm::address;
+
+/// Addresses tested in the life of a node. Behind a router without a fixed port each connection shows another one.
+const MAX_CANDIDATES: usize = 64;
+
+/// Time of asking without an answer that says as much as a test that failed: a peer may wait for a router that drops what
+/// it does not expect for longer than libp2p's client waits for the peer.
+const MAX_UNANSWERED: Duration = Duration::from_secs(30);
+
+/// What a test says.
+#[derive(Debug)]
+pub(in crate::swarm) enum Event {
+    /// A peer dialled an address, or tried to.
+    Tested(client::Event),
+    /// Peers were asked and do not answer.
+    Unanswered,
+}
+
+/// Tests public addresses.
+#[derive(Default)]
+pub(in crate::swarm) struct Probe {
+    client: client::Behaviour,
+    candidates: HashSet<Multiaddr>,
+    /// Since when peers are asked in vain.
+    unanswered_since: Option<Instant>,
+    /// That is too long, and nobody was told.
+    is_unanswered: bool,
+}
+
+impl Probe {
+    /// The node may be reached there.
+    fn on_candidate(&mut self, addr: &Multiaddr) {
+        if self.takes(addr) {
+            let candidate = NewExternalAddrCandidate { addr };
+            self.client.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
+        }
+    }
+
+    fn on_asked(&mut self, now: Instant) {
+        let since = *self.unanswered_since.get_or_insert(now);
+        if now.duration_since(since) >= MAX_UNANSWERED {
+            self.unanswered_since = None;
+            self.is_unanswered = true;
+        }
+    }
+
+    /// Whether an address is worth a test.
+    fn takes(&mut self, addr: &Multiaddr) -> bool {
+        let is_worth_it =
+            address::is_public(addr) && !address::is_relayed(addr) && address::is_dialable(addr);
+        is_worth_it && self.candidates.len() < MAX_CANDIDATES && self.candidates.insert(addr.clone())
+    }
+}
+
+impl NetworkBehaviour for Probe {
+    type ConnectionHandler = <client::Behaviour as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.client.handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        addr: &Multiaddr,
+        role: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.client.handle_established_outbound_connection(id, peer, addr, role, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            // Peers that see the node at an address that it tells anyway are not heard of.
+            FromSwarm::NewListenAddr(NewListenAddr { addr, .. }) => self.on_candidate(addr),
+            FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }) => self.on_candidate(addr),
+            event => self.client.on_swarm_event(event),
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
+        self.client.on_connection_handler_event(peer, id, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if std::mem::take(&mut self.is_unanswered) {
+            return Poll::Ready(ToSwarm::GenerateEvent(Event::Unanswered));
+        }
+        let Poll::Ready(action) = self.client.poll(cx) else { return Poll::Pending };
+        match action {
+            ToSwarm::GenerateEvent(_) => self.unanswered_since = None,
+            ToSwarm::NotifyHandler { .. } => self.on_asked(Instant::now()),
+            _ => {}
+        }
+        Poll::Ready(action.map_out(Event::Tested))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_that_can_be_dialled_are_tested_each_once_and_not_without_end() {
+        let mut probe = Probe::default();
+        let peer = PeerId::random();
+        for addr in [
+            "/ip4/192.168.1.2/tcp/4001".to_owned(),
+            "/ip4/127.0.0.1/udp/4001/quic-v1".to_owned(),
+            format!("/ip4/1.2.3.4/tcp/4001/p2p/{peer}/p2p-circuit"),
+            "/ip4/1.2.3.4/udp/4001".to_owned(),
+        ] {
+            assert!(!probe.takes(&addr.parse().unwrap()), "{addr}");
+        }
+        let public = |port: usize| format!("/ip4/1.2.3.4/tcp/{port}").parse().unwrap();
+        for port in 1..=MAX_CANDIDATES {
+            assert!(probe.takes(&public(port)), "{port}");
+            assert!(!probe.takes(&public(port)), "{port} again");
+        }
+        assert!(!probe.takes(&public(MAX_CANDIDATES + 1)));
+    }
+
+    #[test]
+    fn peers_that_do_not_answer_for_long_are_reported_once() {
+        let (mut probe, start) = (Probe::default(), Instant::now());
+        probe.on_asked(start);
+        probe.on_asked(start + MAX_UNANSWERED - Duration::from_millis(1));
+        assert!(!probe.is_unanswered);
+        probe.on_asked(start + MAX_UNANSWERED);
+        assert!(probe.is_unanswered);
+    }
+}
