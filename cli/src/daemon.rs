@@ -73,6 +73,8 @@ impl From<GatewayArgs> for Args {
             enable_gc: None,
             agent_version_suffix: None,
             upstream: args.upstream,
+            max_upload: None,
+            max_download: None,
         }
     }
 }
@@ -97,6 +99,12 @@ pub(crate) struct Args {
     agent_version_suffix: Option<String>,
     #[arg(skip)]
     upstream: Vec<String>,
+    /// Most bytes a second to send to peers, as 5MB; in place of `Resources.MaxUpload`.
+    #[arg(long, value_name = "SIZE")]
+    max_upload: Option<String>,
+    /// Most bytes a second to receive from peers, as 5MB; in place of `Resources.MaxDownload`.
+    #[arg(long, value_name = "SIZE")]
+    max_download: Option<String>,
 }
 
 pub(crate) async fn run(args: Args, role: Role, global: &Global) -> Result<()> {
@@ -155,8 +163,15 @@ impl Source<'_> {
 }
 
 fn with_args(mut config: Config, args: &Args) -> Result<Config> {
-    if let Some(suffix) = &args.agent_version_suffix {
-        config.set("Version.AgentSuffix", suffix.as_str().into())?;
+    let options = [
+        ("Version.AgentSuffix", &args.agent_version_suffix),
+        ("Resources.MaxUpload", &args.max_upload),
+        ("Resources.MaxDownload", &args.max_download),
+    ];
+    for (key, value) in options {
+        if let Some(value) = value {
+            config.set(key, value.as_str().into())?;
+        }
     }
     if !args.upstream.is_empty() {
         config.set("Gateway.Upstream.URLs", args.upstream.clone().into())?;

@@ -86,8 +86,10 @@ pub struct SwarmSettings {
     pub lan_dht_protocol: String,
     /// Serve blocks to others.
     pub bitswap_server: bool,
-    /// Connections above which new inbound ones are refused.
-    pub max_connection_count: u32,
+    /// How many connections there are.
+    pub connections: ConnectionSettings,
+    /// Bytes a second that go over them.
+    pub bandwidth: BandwidthLimits,
     /// Agent version told to peers.
     pub agent_version: String,
     /// Key of the private network that the node is in; see [`crate::swarm::private`].
@@ -96,6 +98,43 @@ pub struct SwarmSettings {
     pub must_be_private: bool,
     /// How the node is reached when others cannot dial it.
     pub reach: ReachSettings,
+}
+
+/// How many connections a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// Connections above which new inbound ones are refused: what there is memory for.
+    pub max_count: u32,
+    /// When connections of little use end; `None` for never.
+    pub marks: Option<ConnectionMarks>,
+}
+
+/// When connections of little use end.
+///
+/// Source of the defaults: Kubo `config/init.go` (`DefaultConnMgr…`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionMarks {
+    /// How many are left then. Below it none ends for being idle either.
+    pub low: u32,
+    /// Count above which some end.
+    pub high: u32,
+    /// Age below which none does.
+    pub grace: Duration,
+}
+
+impl Default for ConnectionMarks {
+    fn default() -> Self {
+        Self { low: 32, high: 96, grace: Duration::from_secs(20) }
+    }
+}
+
+/// Bytes a second that a node sends to peers and receives from them at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BandwidthLimits {
+    /// Sent; `None` for no limit.
+    pub up_bytes: Option<u64>,
+    /// Received; `None` for no limit.
+    pub down_bytes: Option<u64>,
 }
 
 /// How a node takes part in the DHT.

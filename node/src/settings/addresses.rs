@@ -18,6 +18,11 @@ impl Networks {
     pub fn contain(&self, addr: &Multiaddr) -> bool {
         self.0.iter().any(|network| is_in(network, addr))
     }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
 }
 
 impl FromIterator<IpNet> for Networks {
@@ -80,6 +85,15 @@ impl Announce {
         told.retain(|addr| !self.withhold.iter().any(|withheld| withheld.covers(addr)));
         told
     }
+}
+
+/// Text form of one network, as [`parse_network`] reads it.
+pub fn network_text(network: &IpNet) -> String {
+    let version = match network {
+        IpNet::V4(_) => "ip4",
+        IpNet::V6(_) => "ip6",
+    };
+    format!("/{version}/{}/ipcidr/{}", network.addr(), network.prefix_len())
 }
 
 /// Parses one network.
@@ -147,7 +161,9 @@ mod tests {
         {
             assert!(parse_network(text).unwrap_err().contains("ipcidr"), "{text}");
         }
-        assert!(parse_network("/ip6/::/ipcidr/128").is_ok());
+        for text in ["/ip6/::/ipcidr/128", "/ip4/10.0.0.0/ipcidr/8"] {
+            assert_eq!(network_text(&parse_network(text).unwrap()), text);
+        }
     }
 
     #[test]

@@ -9,12 +9,12 @@ use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{PeerId, identify, mdns, ping};
 use tracing::warn;
 
-use super::Components;
 use super::bitswap;
 use super::dht::{self, Dht, Scope};
 use super::gate::Gate;
 use super::nat::{self, Nat};
 use super::pong;
+use super::{Components, Shared};
 use crate::Error;
 use crate::settings::reach::Reachability;
 use crate::settings::{DhtMode, SwarmSettings};
@@ -50,7 +50,12 @@ pub(super) enum Event {
 }
 
 impl<R: RecordStore + Send + 'static> Behaviour<R> {
-    pub(super) fn new(settings: &SwarmSettings, components: Components<R>, nat: Nat) -> Result<Self, Error> {
+    pub(super) fn new(
+        settings: &SwarmSettings,
+        components: Components<R>,
+        shared: &Shared,
+        nat: Nat,
+    ) -> Result<Self, Error> {
         let Components { identity, wan_records, lan_records, bitswap, .. } = components;
         let local = identity.public().to_peer_id();
         let kept = settings.peering.iter().map(|(peer, _)| *peer).collect();
@@ -70,7 +75,7 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
             .with_hide_listen_addrs(true)
             .with_cache_size(0);
         Ok(Self {
-            gate: Gate::new(settings.max_connection_count, settings.refused.clone(), kept),
+            gate: Gate::new(settings.connections, shared.filters.clone(), kept, shared.traffic.clone()),
             identify: identify::Behaviour::new(identify),
             pong: pong::Behaviour,
             ping: ping::Behaviour::default(),

@@ -3,12 +3,15 @@
 //! libp2p sets no limits by itself. Its own limiting behaviour keeps an entry for every peer ever seen and cannot refuse
 //! by network address, hence this one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
+use std::future::Future as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -16,13 +19,19 @@ use libp2p::core::upgrade::DeniedUpgrade;
 use libp2p::swarm::behaviour::{ConnectionEstablished, DialFailure, ListenFailure};
 use libp2p::swarm::handler::ConnectionEvent;
 use libp2p::swarm::{
-    ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent,
+    ConnectionId, FromSwarm, NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::Sleep;
 
 use super::address;
-use crate::settings::addresses::{Networks, leading_ip};
+use super::filters::Filters;
+use super::traffic::Traffic;
+use super::trim::{self, Open};
+use crate::settings::ConnectionSettings;
+use crate::settings::addresses::leading_ip;
 
 /// Connections of one peer, for when both sides dial at once over both transports.
 const MAX_PER_PEER: u32 = 4;
@@ -30,14 +39,12 @@ const MAX_PER_PEER: u32 = 4;
 const MAX_PENDING_INBOUND: u32 = 128;
 /// Outbound connections in their handshake; lookups dial ten peers at a time.
 const MAX_PENDING_OUTBOUND: u32 = 256;
-/// Connections that we may open above the count at which inbound ones are refused.
-const OUTBOUND_RESERVE: u32 = 256;
+/// Connections that we may open above the count at which inbound ones are refused: half as many.
+const OUTBOUND_SHARE: u32 = 2;
 /// Inbound connections from one public IPv4 address or IPv6 /56.
 ///
 /// Source: go-libp2p `rcmgr` `conn_limiter.go` (8 for each).
 const MAX_PER_SUBNET: u32 = 8;
-/// Connections below which none is closed for being idle. Source: Kubo `Swarm.ConnMgr.LowWater` (32).
-const LOW_WATER: u32 = 32;
 
 /// Why the gate refused a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,19 +59,24 @@ pub(super) struct Refused {
 #[error("refused by Swarm.AddrFilters of the config")]
 struct FromRefusedNetwork;
 
-/// Counts connections, refuses those over a limit, and tells handlers whether idle ones stay.
+/// Counts connections, refuses those over a limit, ends some when there are too many, and tells handlers whether idle ones
+/// stay.
 pub(super) struct Gate {
-    max_count: u32,
+    settings: ConnectionSettings,
+    traffic: Traffic,
     /// Where nobody is let in from.
-    refused: Networks,
+    refused: Filters,
     pending_inbound: HashMap<ConnectionId, Option<Subnet>>,
     pending_outbound: HashSet<ConnectionId>,
-    open: HashMap<ConnectionId, Option<Subnet>>,
+    open: HashMap<ConnectionId, (Open, Option<Subnet>)>,
     per_peer: HashMap<PeerId, u32>,
     /// Inbound connections, pending ones included.
     per_subnet: HashMap<Subnet, u32>,
     /// Connections at which inbound ones may be closed when idle, shared with every handler.
     idle: Arc<Idle>,
+    /// When there were too many, and some may be old enough to end.
+    trim: Option<Pin<Box<Sleep>>>,
+    closing: VecDeque<(PeerId, ConnectionId)>,
 }
 
 /// A public IPv4 address or IPv6 /56.
@@ -86,10 +98,16 @@ impl Idle {
 }
 
 impl Gate {
-    pub(super) fn new(max_count: u32, refused: Networks, kept: HashSet<PeerId>) -> Self {
-        let low_water = LOW_WATER.min(max_count / 2);
+    pub(super) fn new(
+        settings: ConnectionSettings,
+        refused: Filters,
+        kept: HashSet<PeerId>,
+        traffic: Traffic,
+    ) -> Self {
+        let low_water = settings.marks.map_or(u32::MAX, |marks| marks.low);
         Self {
-            max_count,
+            settings,
+            traffic,
             refused,
             pending_inbound: HashMap::new(),
             pending_outbound: HashSet::new(),
@@ -97,6 +115,8 @@ impl Gate {
             per_peer: HashMap::new(),
             per_subnet: HashMap::new(),
             idle: Arc::new(Idle { open_count: AtomicU32::new(0), low_water, kept: RwLock::new(kept) }),
+            trim: None,
+            closing: VecDeque::new(),
         }
     }
 
@@ -116,7 +136,7 @@ impl Gate {
 
     fn check_inbound(&self, subnet: Option<Subnet>) -> Result<(), Refused> {
         let of_subnet = subnet.and_then(|subnet| self.per_subnet.get(&subnet)).copied().unwrap_or(0);
-        below(self.open_count(), self.max_count, "in all")?;
+        below(self.open_count(), self.settings.max_count, "in all")?;
         below(of_subnet, MAX_PER_SUBNET, "from one network address")?;
         below(count(self.pending_inbound.len()), MAX_PENDING_INBOUND, "in their handshake")
     }
@@ -129,19 +149,50 @@ impl Gate {
         Handler { idle: Arc::clone(&self.idle), peer: *peer }
     }
 
-    fn on_opened(&mut self, peer: PeerId, id: ConnectionId) {
+    fn on_opened(&mut self, peer: PeerId, id: ConnectionId, now: Instant) {
         self.pending_outbound.remove(&id);
-        let subnet = self.pending_inbound.remove(&id).flatten();
-        self.open.insert(id, subnet);
+        let pending = self.pending_inbound.remove(&id);
+        let open = Open { id, peer, since: now, is_inbound: pending.is_some(), rate: 0.0 };
+        self.open.insert(id, (open, pending.flatten()));
         *self.per_peer.entry(peer).or_default() += 1;
         self.idle.open_count.store(self.open_count(), Ordering::Relaxed);
     }
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId) {
-        let subnet = self.open.remove(&id).flatten();
+        let subnet = self.open.remove(&id).and_then(|(_, subnet)| subnet);
         release(&mut self.per_peer, peer);
         self.release_subnet(subnet);
         self.idle.open_count.store(self.open_count(), Ordering::Relaxed);
+    }
+
+    /// Connections to close now, if there are too many.
+    fn surplus(&self, now: Instant) -> Vec<Open> {
+        let Some(marks) = &self.settings.marks else { return Vec::new() };
+        let may_end = self.open.values().filter(|(open, _)| !self.idle.is_kept(&open.peer));
+        let with_rates = may_end.map(|(open, _)| {
+            let rate =
+                self.traffic.of_peer(&open.peer).map_or(0.0, |flow| flow.received_rate + flow.sent_rate);
+            Open { rate, ..*open }
+        });
+        trim::surplus(marks, self.open_count(), with_rates.collect(), now)
+    }
+
+    /// Waits for connections to be old enough to end, while there are too many.
+    fn poll_trim(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(marks) = self.settings.marks else { return Poll::Pending };
+        loop {
+            if let Some(timer) = &mut self.trim {
+                ready!(timer.as_mut().poll(cx));
+                self.trim = None;
+                let surplus = self.surplus(Instant::now());
+                self.closing.extend(surplus.iter().map(|open| (open.peer, open.id)));
+                return Poll::Ready(());
+            }
+            if self.open_count() <= marks.high {
+                return Poll::Pending;
+            }
+            self.trim = Some(Box::pin(tokio::time::sleep(trim::pause(&marks))));
+        }
     }
 
     fn on_listen_failure(&mut self, id: ConnectionId) {
@@ -201,7 +252,7 @@ impl NetworkBehaviour for Gate {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        if self.refused.contain(remote) {
+        if self.refused.refuse(remote) {
             return Err(ConnectionDenied::new(FromRefusedNetwork));
         }
         let subnet = Subnet::of(remote);
@@ -220,7 +271,7 @@ impl NetworkBehaviour for Gate {
         _local: &Multiaddr,
         _remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        below(self.open_count(), self.max_count, "in all").map_err(ConnectionDenied::new)?;
+        below(self.open_count(), self.settings.max_count, "in all").map_err(ConnectionDenied::new)?;
         self.check_peer(&peer).map_err(ConnectionDenied::new)?;
         Ok(self.handler(&peer))
     }
@@ -246,7 +297,8 @@ impl NetworkBehaviour for Gate {
         _role: Endpoint,
         _port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        below(self.open_count(), self.max_count.saturating_add(OUTBOUND_RESERVE), "in all")
+        let max_count = self.settings.max_count;
+        below(self.open_count(), max_count.saturating_add(max_count / OUTBOUND_SHARE), "in all")
             .map_err(ConnectionDenied::new)?;
         self.check_peer(&peer).map_err(ConnectionDenied::new)?;
         Ok(self.handler(&peer))
@@ -255,7 +307,7 @@ impl NetworkBehaviour for Gate {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. }) => {
-                self.on_opened(peer_id, connection_id);
+                self.on_opened(peer_id, connection_id, Instant::now());
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
                 self.on_closed(peer_id, connection_id);
@@ -279,8 +331,16 @@ impl NetworkBehaviour for Gate {
         match event {}
     }
 
-    fn poll(&mut self, _cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        Poll::Pending
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some((peer_id, id)) = self.closing.pop_front() {
+                return Poll::Ready(ToSwarm::CloseConnection {
+                    peer_id,
+                    connection: CloseConnection::One(id),
+                });
+            }
+            ready!(self.poll_trim(cx));
+        }
     }
 }
 
@@ -320,7 +380,10 @@ impl ConnectionHandler for Handler {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::settings::{BandwidthLimits, ConnectionMarks};
 
     struct Net {
         gate: Gate,
@@ -329,7 +392,10 @@ mod tests {
 
     impl Net {
         fn new(max_count: u32) -> Self {
-            Self { gate: Gate::new(max_count, Networks::default(), HashSet::new()), next: 0 }
+            let marks = ConnectionMarks { low: 4, high: 6, grace: Duration::from_secs(20) };
+            let settings = ConnectionSettings { max_count, marks: Some(marks) };
+            let traffic = Traffic::new(BandwidthLimits::default());
+            Self { gate: Gate::new(settings, Filters::default(), HashSet::new(), traffic), next: 0 }
         }
 
         fn next_id(&mut self) -> ConnectionId {
@@ -343,7 +409,7 @@ mod tests {
             let id = self.next_id();
             self.gate.handle_pending_inbound_connection(id, &local, &remote)?;
             match self.gate.handle_established_inbound_connection(id, peer, &local, &remote) {
-                Ok(_) => self.gate.on_opened(peer, id),
+                Ok(_) => self.gate.on_opened(peer, id, Instant::now()),
                 Err(denied) => {
                     self.gate.on_listen_failure(id);
                     return Err(denied);
@@ -415,7 +481,7 @@ mod tests {
             net.inbound(PeerId::random(), "/ip4/10.0.0.1/tcp/1").unwrap();
         }
         let stranger = net.gate.handler(&PeerId::random());
-        assert!(stranger.connection_keep_alive(), "half of the allowed count");
+        assert!(stranger.connection_keep_alive(), "up to the low mark");
         net.inbound(friend, "/ip4/10.0.0.1/tcp/1").unwrap();
         assert!(!stranger.connection_keep_alive());
         let handler = net.gate.handler(&friend);
@@ -423,6 +489,24 @@ mod tests {
         assert!(handler.connection_keep_alive());
         net.gate.keep(friend, false);
         assert!(!handler.connection_keep_alive());
+    }
+
+    #[test]
+    fn too_many_connections_are_trimmed_but_not_those_of_kept_peers() {
+        let friend = PeerId::random();
+        let mut net = Net::new(100);
+        net.gate.keep(friend, true);
+        net.inbound(friend, "/ip4/10.0.0.1/tcp/1").unwrap();
+        for _ in 0..5 {
+            net.inbound(PeerId::random(), "/ip4/10.0.0.1/tcp/1").unwrap();
+        }
+        let later = Instant::now() + Duration::from_secs(20);
+        assert!(net.gate.surplus(later).is_empty());
+        net.inbound(PeerId::random(), "/ip4/10.0.0.1/tcp/1").unwrap();
+        assert!(net.gate.surplus(Instant::now()).is_empty(), "within the grace period");
+        let surplus = net.gate.surplus(Instant::now() + Duration::from_secs(20));
+        assert_eq!(surplus.len(), 3);
+        assert!(surplus.iter().all(|open| open.peer != friend));
     }
 
     #[test]

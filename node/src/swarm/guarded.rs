@@ -8,16 +8,16 @@ use libp2p::Multiaddr;
 use libp2p::core::Transport;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 
-use crate::settings::addresses::Networks;
+use super::filters::Filters;
 
-/// Dials through another transport, but not into [`Networks`].
+/// Dials through another transport, but not into networks that [`Filters`] refuse.
 pub(super) struct Guarded<T> {
     inner: T,
-    refused: Networks,
+    refused: Filters,
 }
 
 impl<T> Guarded<T> {
-    pub(super) fn new(inner: T, refused: Networks) -> Self {
+    pub(super) fn new(inner: T, refused: Filters) -> Self {
         Self { inner, refused }
     }
 }
@@ -37,7 +37,7 @@ impl<T: Transport<Error = io::Error> + Unpin> Transport for Guarded<T> {
     }
 
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<Self::Error>> {
-        if self.refused.contain(&addr) {
+        if self.refused.refuse(&addr) {
             let reason = "refused by Swarm.AddrFilters of the config";
             return Err(TransportError::Other(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
         }

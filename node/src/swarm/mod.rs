@@ -11,6 +11,7 @@ mod book;
 mod dht;
 mod dial;
 mod diversity;
+mod filters;
 mod gate;
 mod guarded;
 mod keeper;
@@ -26,11 +27,14 @@ mod task;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod transport;
+mod trim;
 
 use std::time::Duration;
 
-use libp2p::identity::Keypair;
+use ipnet::IpNet;
+use libp2p::identity::{Keypair, PublicKey};
 use libp2p::kad::store::RecordStore;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,6 +44,7 @@ pub(crate) use address::{is_public, is_public_ip};
 pub use dht::Scope;
 pub use query::Provider;
 pub(crate) use query::{Query, Question};
+pub use traffic::Flow;
 
 use crate::settings::SwarmSettings;
 use crate::settings::reach::Reachability;
@@ -88,6 +93,14 @@ pub struct Handle {
     queries: mpsc::Sender<Query>,
     local: watch::Receiver<Local>,
     reachability: watch::Receiver<Reachability>,
+    shared: Shared,
+}
+
+/// What the parts of a swarm and its handles have in common. Clones share it.
+#[derive(Debug, Clone)]
+struct Shared {
+    traffic: traffic::Traffic,
+    filters: filters::Filters,
 }
 
 /// The peers that answer a DHT, as far as they are known here.
@@ -114,6 +127,10 @@ pub struct PeerInfo {
     pub agent: String,
     /// Protocols that the peer told.
     pub protocols: Vec<String>,
+    /// Public key that the peer told.
+    pub public_key: Option<PublicKey>,
+    /// Protocols of the streams that are open, each as often as it is.
+    pub streams: Vec<String>,
 }
 
 /// Who opened a connection.
@@ -195,9 +212,13 @@ pub async fn start<R: RecordStore + Send + 'static>(
     let (reachability_sender, reachability) = watch::channel(Reachability::default());
     let (identity, transports) = (components.identity.clone(), components.transports);
     let saved = components.saved.clone();
+    let shared = Shared {
+        traffic: traffic::Traffic::new(settings.bandwidth),
+        filters: filters::Filters::new(settings.refused.clone()),
+    };
     let nat::Parts { transport: relays, nat } = nat::Nat::with_transport(&settings.reach, &identity);
-    let transport = transport::build(&identity, transports, settings, relays)?;
-    let behaviour = behaviour::Behaviour::new(settings, components, nat)?;
+    let transport = transport::build(&identity, transports, settings, &shared, relays)?;
+    let behaviour = behaviour::Behaviour::new(settings, components, &shared, nat)?;
     let swarm = transport::swarm(transport, behaviour, local_peer_id, tasks);
     let queues = task::Queues {
         commands: command_queue,
@@ -205,11 +226,11 @@ pub async fn start<R: RecordStore + Send + 'static>(
         local: local_sender,
         reachability: reachability_sender,
     };
-    let mut task = task::Task::new(swarm, settings, queues, tasks.stopping().clone());
+    let mut task = task::Task::new(swarm, settings, queues, shared.traffic.clone(), tasks.stopping().clone());
     task.restore(saved);
     task.listen(&settings.listen).await?;
     tasks.spawn("swarm", task.run());
-    Ok(Handle { local_peer_id, commands, queries, local, reachability })
+    Ok(Handle { local_peer_id, commands, queries, local, reachability, shared })
 }
 
 impl Handle {
@@ -250,7 +271,11 @@ impl Handle {
     /// # Errors
     /// [`Kind::Closed`].
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, Error> {
-        self.ask(|reply| Command::Peers { reply }).await
+        let mut peers = self.ask(|reply| Command::Peers { reply }).await?;
+        for info in &mut peers {
+            info.streams = self.shared.traffic.streams(&info.peer);
+        }
+        Ok(peers)
     }
 
     /// Addresses of the peers met lately, connected or not.
@@ -305,6 +330,41 @@ impl Handle {
     /// [`Kind::NotFound`] if it is not connected, [`Kind::Closed`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), Error> {
         self.ask(|reply| Command::Disconnect { peer, reply }).await?
+    }
+
+    /// Networks that are neither dialled nor let in.
+    pub fn filters(&self) -> Vec<IpNet> {
+        self.shared.filters.list()
+    }
+
+    /// Neither dials nor lets in these networks from now on, until the node stops. Open connections stay.
+    pub fn set_filters(&self, networks: Vec<IpNet>) {
+        self.shared.filters.set(networks);
+    }
+
+    /// What went over all connections.
+    pub fn flow(&self) -> Flow {
+        self.shared.traffic.total()
+    }
+
+    /// What was exchanged with a peer that is connected.
+    pub fn flow_of_peer(&self, peer: &PeerId) -> Option<Flow> {
+        self.shared.traffic.of_peer(peer)
+    }
+
+    /// What went over streams of a protocol, if there were any.
+    pub fn flow_of_protocol(&self, protocol: &str) -> Option<Flow> {
+        self.shared.traffic.of_protocol(protocol)
+    }
+
+    /// What went over streams of each protocol. Those that peers name besides ours are bounded, and then counted as one.
+    pub fn flows(&self) -> Vec<(String, Flow)> {
+        self.shared.traffic.protocols()
+    }
+
+    /// Streams that are open.
+    pub fn stream_count(&self) -> usize {
+        self.shared.traffic.stream_count()
     }
 
     /// Stays connected to a peer from now on, until the node stops: dials it with a backoff whenever it is not connected.

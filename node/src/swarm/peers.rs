@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
+use libp2p::identity::PublicKey;
 use libp2p::swarm::{ConnectionId, StreamProtocol};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, identify};
 
 use super::{Direction, PeerInfo, address};
 
@@ -22,6 +23,7 @@ struct Peer {
     latency: Option<Duration>,
     agent: String,
     protocols: Vec<StreamProtocol>,
+    public_key: Option<PublicKey>,
 }
 
 impl Peers {
@@ -66,10 +68,11 @@ impl Peers {
         }
     }
 
-    pub(super) fn on_identified(&mut self, peer: &PeerId, agent: String, protocols: Vec<StreamProtocol>) {
+    pub(super) fn on_identified(&mut self, peer: &PeerId, info: identify::Info) {
         if let Some(known) = self.peers.get_mut(peer) {
-            known.agent = agent;
-            known.protocols = protocols;
+            known.agent = info.agent_version;
+            known.protocols = info.protocols;
+            known.public_key = Some(info.public_key);
         }
     }
 
@@ -88,6 +91,8 @@ impl Peer {
             latency: self.latency,
             agent: self.agent.clone(),
             protocols: self.protocols.iter().map(ToString::to_string).collect(),
+            public_key: self.public_key.clone(),
+            streams: Vec::new(),
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::routing;
 use crate::routing::records::{MemoryBacking, RecordLimits, Records};
 use crate::settings::addresses::{Announce, Networks};
 use crate::settings::reach::ReachSettings;
-use crate::settings::{DhtMode, SwarmSettings};
+use crate::settings::{BandwidthLimits, ConnectionSettings, DhtMode, SwarmSettings};
 use crate::tasks::Tasks;
 
 /// Longest wait for something that should happen soon.
@@ -39,7 +39,8 @@ pub(crate) fn settings(listen: &[&str]) -> SwarmSettings {
         dht_protocol: "/cairn-test/kad/1.0.0".to_owned(),
         lan_dht_protocol: "/cairn-test/lan/kad/1.0.0".to_owned(),
         bitswap_server: false,
-        max_connection_count: 100,
+        connections: ConnectionSettings { max_count: 100, marks: None },
+        bandwidth: BandwidthLimits::default(),
         agent_version: "cairn-test/1".to_owned(),
         private_network: None,
         must_be_private: false,

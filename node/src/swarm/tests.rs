@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, PeerId, SwarmBuilder, noise, tcp, tls, yamux};
 use super::testing::{DEADLINE, Node, settings, soon};
 use super::{Direction, PeerInfo};
 use crate::Kind;
+use crate::settings::ConnectionMarks;
 use crate::settings::addresses::parse_network;
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
@@ -127,7 +128,7 @@ async fn another_peer_at_the_address_is_named() {
 #[tokio::test]
 async fn connections_above_the_count_are_refused() {
     let mut small = settings(&["/memory/0"]);
-    small.max_connection_count = 2;
+    small.connections.max_count = 2;
     let node = Node::start(small).await;
     let mut guests = Vec::new();
     for _ in 0..2 {
@@ -288,4 +289,50 @@ async fn a_peer_to_stay_connected_to_is_dialled_when_it_is_added_and_again_when_
     soon("connection again", || peer_of(&node, &other)).await;
     node.swarm.remove_peering(other.peer()).await.unwrap();
     assert!(node.swarm.peering().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn streams_are_counted_by_peer_and_protocol_in_both_directions() {
+    for listen in [TCP, QUIC, "/memory/0"] {
+        let (dialer, listener) = pair(listen).await;
+        let pinged =
+            |node, other| async move { peer_of(node, other).await.filter(|info| info.latency.is_some()) };
+        soon("ping", || pinged(&dialer, &listener)).await;
+        soon("ping", || pinged(&listener, &dialer)).await;
+        for (node, other) in [(&dialer, &listener), (&listener, &dialer)] {
+            let (all, peer) = (node.swarm.flow(), node.swarm.flow_of_peer(&other.peer()).unwrap());
+            assert_eq!((all.received_bytes, all.sent_bytes), (peer.received_bytes, peer.sent_bytes));
+            let ping = node.swarm.flow_of_protocol("/ipfs/ping/1.0.0").unwrap();
+            assert!(ping.received_bytes >= 32 && ping.sent_bytes >= 32, "{ping:?}");
+            let identify = node.swarm.flow_of_protocol("/ipfs/id/1.0.0").unwrap();
+            assert!(identify.received_bytes > 100 && identify.sent_bytes > 100, "{identify:?}");
+        }
+        let streams = peer_of(&dialer, &listener).await.unwrap().streams;
+        assert!(streams.iter().any(|protocol| protocol == "/ipfs/ping/1.0.0"), "{streams:?}");
+        assert!(dialer.swarm.stream_count() >= streams.len());
+    }
+}
+
+#[tokio::test]
+async fn connections_of_little_use_end_above_the_high_mark() {
+    let mut crowded = settings(&["/memory/0"]);
+    crowded.connections.marks = Some(ConnectionMarks { low: 2, high: 4, grace: Duration::ZERO });
+    let node = Node::start(crowded).await;
+    let friend = Node::in_memory().await;
+    node.swarm.add_peering(friend.peer(), vec![friend.addr()]).await.unwrap();
+    soon("connection", || peer_of(&node, &friend)).await;
+    let mut guests = Vec::new();
+    for _ in 0..5 {
+        let guest = Node::in_memory().await;
+        // It may be let go as soon as it is there.
+        let _ = guest.swarm.connect(node.peer(), vec![node.addr()]).await;
+        guests.push(guest);
+    }
+    soon("few connections again", || async {
+        let counters = node.swarm.counters().await.unwrap();
+        let is_trimmed = counters.connections_opened_total == 6 && counters.connections_closed_total > 0;
+        (is_trimmed && node.swarm.peers().await.unwrap().len() <= 4).then_some(())
+    })
+    .await;
+    assert!(peer_of(&node, &friend).await.is_some());
 }

@@ -18,10 +18,12 @@ use libp2p::swarm::{Executor, NetworkBehaviour, Swarm};
 use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, websocket, yamux};
 use tracing::warn;
 
-use super::Transports;
+use super::filters::Filters;
 use super::guarded::Guarded;
 use super::muxer::Muxer;
 use super::security::Security;
+use super::traffic::Metered;
+use super::{Shared, Transports};
 use crate::settings::SwarmSettings;
 use crate::tasks::Tasks;
 use crate::{Error, Kind};
@@ -55,11 +57,12 @@ pub(super) fn build(
     identity: &Keypair,
     transports: Transports,
     settings: &SwarmSettings,
+    shared: &Shared,
     relays: Option<relay::client::Transport>,
 ) -> Result<Connections, Error> {
     let transport = match transports {
         Transports::Memory => memory_transport(identity),
-        Transports::Real => real_transport(identity, settings),
+        Transports::Real => real_transport(identity, settings, &shared.filters),
     };
     let transport = transport.and_then(|direct| match relays {
         // Before the others, which take the relay's address for all of it.
@@ -68,7 +71,11 @@ pub(super) fn build(
         }
         None => Ok(direct),
     });
-    transport.map_err(|error| failed("the transports", error))
+    let transport = transport.map_err(|error| failed("the transports", error))?;
+    let traffic = shared.traffic.clone();
+    let metered = transport
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Metered::new(muxer, peer, &traffic))));
+    Ok(metered.boxed())
 }
 
 /// A swarm over `transport`. Its connections are tasks of `tasks`.
@@ -94,9 +101,13 @@ fn failed(what: &str, cause: impl Into<BoxError>) -> Error {
 }
 
 /// The transports of the public network, or that of a private one.
-fn real_transport(key: &Keypair, settings: &SwarmSettings) -> Result<Connections, BoxError> {
+fn real_transport(
+    key: &Keypair,
+    settings: &SwarmSettings,
+    filters: &Filters,
+) -> Result<Connections, BoxError> {
     // Guarded below the name resolution, so that no name leads past the guard.
-    let guarded_tcp = || Guarded::new(tcp_transport(), settings.refused.clone()).boxed();
+    let guarded_tcp = || Guarded::new(tcp_transport(), filters.clone()).boxed();
     let has_names = dns::tokio::Transport::system(DummyTransport::<()>::new())
         .inspect_err(|error| warn!(%error, "no name resolution: /dns addresses cannot be dialled"))
         .is_ok();
@@ -105,8 +116,7 @@ fn real_transport(key: &Keypair, settings: &SwarmSettings) -> Result<Connections
         let tcp = guarded_tcp().and_then(move |socket, _| network.handshake(socket));
         return with_names(secured(tcp, key)?, has_names);
     }
-    let ip = secured(guarded_tcp(), key)?
-        .or_transport(Guarded::new(quic_transport(key), settings.refused.clone()));
+    let ip = secured(guarded_tcp(), key)?.or_transport(Guarded::new(quic_transport(key), filters.clone()));
     let ip = with_names(ip.map(|output, _| output.into_inner()).boxed(), has_names)?;
     // Before the others, which take the host of a WebSocket address for all of it; and above the name resolution, since
     // TLS is about names.

@@ -35,11 +35,6 @@ pub(super) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long browsers shall come with TLS only when `Gateway.TLS.HSTS` is missing: a year, as browsers' lists want it.
 pub(super) const HSTS: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Connections above which new inbound ones are refused when `Swarm.ConnMgr.HighWater` is missing.
-///
-/// Source: Kubo `config/init.go` (`DefaultConnMgrHighWater`).
-pub(super) const MAX_CONNECTION_COUNT: u32 = 96;
-
 /// Listening addresses when a key is missing, by key.
 pub(super) const SWARM: [&str; 4] = [
     "/ip4/0.0.0.0/tcp/4001",

@@ -16,10 +16,22 @@ use crate::exchange::http::GatewayUrl;
 use crate::names::{DnsSettings, DohServer};
 use crate::settings::addresses::{Announce, Withheld, parse_network};
 use crate::settings::units::{parse_duration, parse_size};
-use crate::settings::{DhtMode, Settings, StoreSettings, SwarmSettings, UpstreamSettings};
+use crate::settings::{
+    BandwidthLimits, ConnectionMarks, ConnectionSettings, DhtMode, Settings, StoreSettings, SwarmSettings,
+    UpstreamSettings,
+};
 
 /// Folder of a repo with lists of what is not served.
 const DENYLISTS_FOLDER: &str = "denylists";
+
+/// Share of the memory budget that connections get: a quarter.
+const CONNECTIONS_SHARE: u64 = 4;
+
+/// Memory that a connection is counted as, in bytes: a busy one with its windows and streams.
+const CONNECTION_BYTES: u64 = 512 * 1024;
+
+/// Connections that there are always, however small the budget is.
+const MIN_CONNECTIONS: u32 = 16;
 
 /// Share of the memory budget that the store gets: three eighths.
 const STORE_SHARE: (u64, u64) = (3, 8);
@@ -138,8 +150,6 @@ impl Config {
             })
             .map(|protocol| protocol.unwrap_or_else(|| default.to_owned()))
         };
-        let max_connection_count =
-            self.read::<u32>("Swarm.ConnMgr.HighWater")?.unwrap_or(defaults::MAX_CONNECTION_COUNT);
         Ok(SwarmSettings {
             listen: self.listen()?,
             announce: self.announce()?,
@@ -151,7 +161,11 @@ impl Config {
             dht_protocol: protocol("Routing.DHTProtocol", "/ipfs/kad/1.0.0")?,
             lan_dht_protocol: protocol("Routing.LanDHTProtocol", "/ipfs/lan/kad/1.0.0")?,
             bitswap_server: self.read("Bitswap.ServerEnabled")?.unwrap_or(true),
-            max_connection_count,
+            connections: self.connections()?,
+            bandwidth: BandwidthLimits {
+                up_bytes: self.read_size("Resources.MaxUpload")?,
+                down_bytes: self.read_size("Resources.MaxDownload")?,
+            },
             agent_version: self.agent_version()?,
             // Its key is a file of the repo, which is not looked into here.
             private_network: None,
@@ -167,6 +181,40 @@ impl Config {
             Some(serde_json::Value::Number(number)) => Ok(number.as_u64() == Some(1)),
             _ => Ok(self.read(key)?.unwrap_or(false)),
         }
+    }
+
+    /// Source of names and defaults: Kubo `docs/config.md`, `Swarm.ConnMgr` and `Swarm.ResourceMgr`.
+    fn connections(&self) -> Result<ConnectionSettings> {
+        let max_count = self.max_connection_count()?;
+        let defaults = ConnectionMarks::default();
+        let is_on = self.read_with("Swarm.ConnMgr.Type", |name| match name {
+            "basic" => Ok(true),
+            "none" => Ok(false),
+            other => Err(format!("no such connection manager: {other:?}; there are basic and none")),
+        });
+        let marks = ConnectionMarks {
+            low: self.read("Swarm.ConnMgr.LowWater")?.unwrap_or(defaults.low),
+            high: self.read("Swarm.ConnMgr.HighWater")?.unwrap_or(defaults.high),
+            grace: self.read_with("Swarm.ConnMgr.GracePeriod", parse_duration)?.unwrap_or(defaults.grace),
+        };
+        let high = marks.high.min(max_count);
+        if high < marks.high {
+            warn!(max_count, "Swarm.ConnMgr.HighWater is lowered: there is memory for so many connections");
+        }
+        let marks = ConnectionMarks { high, low: marks.low.min(high), ..marks };
+        Ok(ConnectionSettings { max_count, marks: is_on?.unwrap_or(true).then_some(marks) })
+    }
+
+    /// Connections that there is memory for, and files.
+    fn max_connection_count(&self) -> Result<u32> {
+        if !self.read("Swarm.ResourceMgr.Enabled")?.unwrap_or(true) {
+            return Ok(u32::MAX);
+        }
+        let all = self.read_size("Resources.MaxMemory")?.unwrap_or(DEFAULT_MAX_MEMORY_BYTES);
+        let memory = self.read_size("Swarm.ResourceMgr.MaxMemory")?.unwrap_or(all / CONNECTIONS_SHARE);
+        let files = self.read::<u32>("Swarm.ResourceMgr.MaxFileDescriptors")?.unwrap_or(u32::MAX);
+        let in_memory = u32::try_from(memory / CONNECTION_BYTES).unwrap_or(u32::MAX);
+        Ok(in_memory.min(files).max(MIN_CONNECTIONS))
     }
 
     fn announce(&self) -> Result<Announce> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::profile::{PROFILES, Profile};
 use super::*;
-use crate::settings::DhtMode;
+use crate::settings::{ConnectionMarks, DhtMode};
 
 /// A configuration that reaches nobody.
 fn config() -> Config {
@@ -258,7 +258,7 @@ fn overrides_are_json_or_plain_text_and_leave_the_original_alone() {
         ])
         .unwrap();
     let swarm = swarm(&changed);
-    assert_eq!((swarm.max_connection_count, swarm.dht, swarm.mdns), (12, DhtMode::Off, true));
+    assert_eq!((swarm.connections.marks.unwrap().high, swarm.dht, swarm.mdns), (12, DhtMode::Off, true));
     assert_eq!(swarm.bootstrap.len(), BOOTSTRAP.len());
     assert_ne!(config, changed);
     assert!(config.with_overrides([("A____B", "1")]).is_err());
@@ -291,7 +291,21 @@ fn keys_of_the_node_matter() {
     assert_eq!(read("Routing.DHTProtocol", json!("/mine/kad")).dht_protocol, "/mine/kad");
     assert_eq!(read("Routing.LanDHTProtocol", json!("/mine/lan")).lan_dht_protocol, "/mine/lan");
     assert!(!read("Bitswap.ServerEnabled", json!(false)).bitswap_server);
-    assert_eq!(read("Swarm.ConnMgr.HighWater", json!(5)).max_connection_count, 5);
+    let marks = |key, value| read(key, value).connections.marks;
+    let defaults = ConnectionMarks { low: 32, high: 96, grace: Duration::from_secs(20) };
+    assert_eq!(marks("Swarm.ConnMgr.HighWater", json!(40)), Some(ConnectionMarks { high: 40, ..defaults }));
+    assert_eq!(marks("Swarm.ConnMgr.LowWater", json!(5)), Some(ConnectionMarks { low: 5, ..defaults }));
+    let grace = Duration::from_secs(60);
+    assert_eq!(marks("Swarm.ConnMgr.GracePeriod", json!("1m")), Some(ConnectionMarks { grace, ..defaults }));
+    assert_eq!(marks("Swarm.ConnMgr.Type", json!("none")), None);
+    let max_count = |key, value| read(key, value).connections.max_count;
+    assert_eq!(max_count("Resources.MaxMemory", json!("1GiB")), 512);
+    assert_eq!(max_count("Swarm.ResourceMgr.MaxMemory", json!("100MiB")), 200);
+    assert_eq!(max_count("Swarm.ResourceMgr.MaxFileDescriptors", json!(50)), 50);
+    assert_eq!(max_count("Swarm.ResourceMgr.Enabled", json!(false)), u32::MAX);
+    assert_eq!(marks("Resources.MaxMemory", json!("100MiB")).unwrap().high, 50, "a lower budget goes before");
+    assert_eq!(read("Resources.MaxUpload", json!("1MB")).bandwidth.up_bytes, Some(1_000_000));
+    assert_eq!(read("Resources.MaxDownload", json!(5)).bandwidth.down_bytes, Some(5));
     assert!(read("Version.AgentSuffix", json!("docker")).agent_version.ends_with("/docker"));
 
     let settings = |key, value| with(key, value).to_settings(Path::new("/repo")).unwrap();

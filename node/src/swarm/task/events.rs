@@ -51,6 +51,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 if self.peers.on_closed(&peer_id, connection_id) {
                     self.keeper.on_disconnected(&peer_id, Instant::now());
                     self.relays.on_lost(&peer_id);
+                    self.traffic.forget(&peer_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
@@ -182,8 +183,13 @@ impl<R: RecordStore + Send + 'static> Task<R> {
 
     fn on_identify(&mut self, event: identify::Event) {
         let identify::Event::Received { peer_id, info, .. } = event else { return };
-        let addrs: Vec<_> =
-            info.listen_addrs.into_iter().filter(address::is_dialable).take(MAX_ADDRS_PER_PEER).collect();
+        let addrs: Vec<_> = info
+            .listen_addrs
+            .iter()
+            .filter(|addr| address::is_dialable(addr))
+            .take(MAX_ADDRS_PER_PEER)
+            .cloned()
+            .collect();
         for addr in &addrs {
             self.book.add(peer_id, addr.clone());
         }
@@ -200,7 +206,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 self.relays.on_found(peer_id, addr.clone(), Instant::now());
             }
         }
-        self.peers.on_identified(&peer_id, info.agent_version, info.protocols);
+        self.peers.on_identified(&peer_id, info);
     }
 
     fn on_ping(&mut self, event: &ping::Event) {

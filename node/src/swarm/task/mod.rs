@@ -24,6 +24,7 @@ use super::nat::findings::Findings;
 use super::nat::relays::Relays;
 use super::peers::Peers;
 use super::query::{Id, Queries, Query};
+use super::traffic::Traffic;
 use super::{Command, Counters, Local, Peering, Table};
 use crate::settings::addresses::Announce;
 use crate::settings::reach::Reachability;
@@ -53,6 +54,7 @@ pub(super) struct Task<R: RecordStore + Send + 'static> {
     dht_mode: DhtMode,
     findings: Findings,
     relays: Relays,
+    traffic: Traffic,
     peers: Peers,
     book: Book,
     keeper: Keeper,
@@ -77,6 +79,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         swarm: Swarm<Behaviour<R>>,
         settings: &SwarmSettings,
         queues: Queues,
+        traffic: Traffic,
         stopping: CancellationToken,
     ) -> Self {
         let now = Instant::now();
@@ -89,6 +92,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             dht_mode: settings.dht,
             findings: Findings::new(settings.reach.forced, &settings.announce.apply(Vec::new())),
             relays: Relays::new(named_relays, now),
+            traffic,
             peers: Peers::default(),
             book: Book::default(),
             keeper: Keeper::new(&settings.peering, &settings.bootstrap, now),
