@@ -13,6 +13,7 @@ mod info;
 mod init;
 mod ls;
 mod name;
+mod network;
 mod pin;
 mod refs;
 mod repo;
@@ -82,6 +83,11 @@ pub(crate) enum Command {
     /// Show what is exchanged with peers.
     #[command(subcommand)]
     Bitswap(swarm::Bitswap),
+    /// Show what goes over the network.
+    #[command(subcommand)]
+    Stats(network::Stats),
+    /// Measure the way to a peer and back.
+    Ping(network::PingArgs),
     /// Measure and clean the store.
     #[command(subcommand)]
     Repo(repo::Repo),
@@ -133,10 +139,12 @@ async fn run_in(command: Command, session: &Session, global: &Global) -> Result<
         Command::Ls(args) => ls::run(args, session).await,
         Command::Name(command) => name::run(command, session).await,
         Command::Pin(command) => pin::run(command, session).await,
+        Command::Ping(args) => network::ping(args, session).await,
         Command::Refs(args) => refs::run(args, session).await,
         Command::Repo(command) => repo::run(command, session).await,
         Command::Routing(command) => swarm::routing(command, session).await,
         Command::Shutdown => info::shutdown(session).await,
+        Command::Stats(command) => network::stats(command, session).await,
         Command::Swarm(command) => swarm::run(command, session).await,
         Command::Init(_)
         | Command::Daemon(_)

@@ -19,6 +19,7 @@ mod memory;
 mod session;
 mod signals;
 mod terminal;
+mod waiting;
 mod walk;
 
 use std::process::ExitCode;

@@ -12,9 +12,10 @@ use cairn_rpc::command::JsonEvent;
 use cairn_rpc::context::CallOptions;
 use cairn_rpc::{CidEncoder, Command, Context, Events, Piece, Repo};
 use futures::{StreamExt as _, TryStreamExt as _};
+use indicatif::ProgressBar;
 
 use crate::args::{Encoding, Global};
-use crate::{environment, terminal};
+use crate::{environment, terminal, waiting};
 
 /// Name of the file in a repo that says where its daemon listens.
 pub(crate) const API_FILE: &str = "api";
@@ -108,15 +109,25 @@ impl Session {
         event.context("the command gave no answer")
     }
 
+    /// Passes on what a command yields; while nothing comes, says on `bar`, if that is seen, what the daemon waits for.
+    pub(crate) fn explain_waiting(&self, pieces: Events<Piece>, bar: &ProgressBar) -> Events<Piece> {
+        match &self.target {
+            Target::Daemon(client) if !bar.is_hidden() => {
+                waiting::explained(pieces, client.clone(), self.options.clone(), bar.clone())
+            }
+            Target::Daemon(_) | Target::Local(_) => pieces,
+        }
+    }
+
     /// Runs a command that yields bytes and writes them to standard output.
     pub(crate) async fn write<C: Command<Event = Piece>>(
         &self,
         command: C,
         progress: Option<bool>,
     ) -> Result<()> {
-        let mut pieces = self.run(command);
-        let mut out = terminal::stdout();
         let bar = terminal::progress(progress, None);
+        let mut pieces = self.explain_waiting(self.run(command), &bar);
+        let mut out = terminal::stdout();
         while let Some(piece) = pieces.next().await {
             match piece.map_err(|error| self.explain(error))? {
                 Piece::Length(length) => terminal::set_total(&bar, length),

@@ -84,9 +84,9 @@ pub(crate) fn set_total(bar: &ProgressBar, total_bytes: u64) {
 
 fn style(has_total: bool) -> ProgressStyle {
     let template = if has_total {
-        "{decimal_bytes} / {decimal_total_bytes} [{bar:30}] {percent}% {decimal_bytes_per_sec} {eta}"
+        "{decimal_bytes} / {decimal_total_bytes} [{bar:30}] {percent}% {decimal_bytes_per_sec} {eta} {msg}"
     } else {
-        "{decimal_bytes} {decimal_bytes_per_sec}"
+        "{decimal_bytes} {decimal_bytes_per_sec} {msg}"
     };
     ProgressStyle::with_template(template).expect("both templates are valid").progress_chars("=> ")
 }

@@ -12,10 +12,12 @@ pub mod id;
 pub mod ls;
 pub mod name;
 pub mod pin;
+pub mod ping;
 pub mod refs;
 pub mod repo;
 pub mod routing;
 pub mod shutdown;
+pub mod stats;
 pub mod swarm;
 pub mod tree;
 pub mod version;
@@ -57,7 +59,10 @@ pub trait Visitor {
 /// Meets every command of the RPC.
 pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<add::Add>();
+    visitor.command::<bitswap::Ledger>();
     visitor.command::<bitswap::Stat>();
+    visitor.command::<bitswap::Waiting>();
+    visitor.command::<bitswap::Wantlist>();
     visitor.command::<block::Get>();
     visitor.command::<block::Put>();
     visitor.command::<block::Rm>();
@@ -85,6 +90,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<pin::Rm>();
     visitor.command::<pin::Update>();
     visitor.command::<pin::Verify>();
+    visitor.command::<ping::Ping>();
     visitor.command::<refs::Local>();
     visitor.command::<refs::Refs>();
     visitor.command::<repo::Backup>();
@@ -99,16 +105,22 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<routing::Provide>();
     visitor.command::<routing::Put>();
     visitor.command::<shutdown::Shutdown>();
+    visitor.command::<stats::Bandwidth>();
+    visitor.command::<stats::Bitswap>();
     visitor.command::<swarm::Addrs>();
     visitor.command::<swarm::AutoNat>();
     visitor.command::<swarm::Connect>();
     visitor.command::<swarm::Disconnect>();
     visitor.command::<swarm::Listen>();
     visitor.command::<swarm::Local>();
+    visitor.command::<swarm::filters::Add>();
+    visitor.command::<swarm::filters::Filters>();
+    visitor.command::<swarm::filters::Rm>();
     visitor.command::<swarm::peering::Add>();
     visitor.command::<swarm::peering::Ls>();
     visitor.command::<swarm::peering::Rm>();
     visitor.command::<swarm::Peers>();
+    visitor.command::<swarm::resources::Resources>();
     visitor.command::<tree::Commands>();
     visitor.command::<version::Version>();
 }

@@ -5,6 +5,7 @@
 
 mod guard;
 mod listen;
+mod metrics;
 mod respond;
 
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ use axum::Router;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{any, get};
 use cairn_node::settings::config::http::RpcSettings;
 use futures::future::BoxFuture;
 use futures::stream::Fuse;
@@ -68,6 +69,10 @@ fn with_commands(repo: Arc<Repo>, settings: RpcSettings, commands: HashMap<&'sta
     let server = Arc::new(Server { repo, commands, settings });
     Router::new()
         .route("/api/v0/{*command}", any(dispatch))
+        .route(
+            metrics::PATH,
+            get(|State(server): State<Arc<Server>>| async move { metrics::answer(&server.repo).await }),
+        )
         .fallback(|| async { respond::text(StatusCode::NOT_FOUND, "404 page not found") })
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&server), check))
         .with_state(server)

@@ -17,6 +17,7 @@ mod kubo;
 mod lan;
 mod names;
 mod nat;
+mod network;
 mod pages;
 mod peering;
 mod peers;

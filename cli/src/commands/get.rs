@@ -51,13 +51,14 @@ pub(super) async fn run(args: Args, session: &Session) -> Result<()> {
     let as_file = args.archive || args.compress;
     let target = args.target()?;
     let staging = Staging::new(&target, args.force)?;
-    let mut pieces = session.run(Get {
+    let bar = terminal::progress(args.progress, None);
+    let pieces = session.run(Get {
         path: args.path,
         archive: args.archive,
         compress: args.compress,
         compression_level: args.compression_level,
     });
-    let bar = terminal::progress(args.progress, None);
+    let mut pieces = session.explain_waiting(pieces, &bar);
     let first = match pieces.try_next().await.map_err(|error| session.explain(error))? {
         Some(Piece::Length(length)) => {
             staging.check_room(length)?;

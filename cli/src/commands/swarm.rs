@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cairn_node::settings::units::format_size;
-use cairn_rpc::commands::bitswap::{BitswapStat, Stat};
+use cairn_rpc::commands::bitswap::{BitswapStat, Ledger, Receipt, Stat, Wantlist};
 use cairn_rpc::commands::routing::{FindPeer, FindProviders, Get, Provide, Put, QueryEvent};
 use cairn_rpc::commands::swarm::{
     Addrs, AutoNat, Connect, Disconnect, Lines, Listen, Local, PeerList, Peers, Reached, peering,
 };
 use multibase::Base;
 
+use super::network::{self, Filters};
 use crate::args::Encoding;
 use crate::session::Session;
 use crate::terminal::{self, escape};
@@ -35,6 +36,14 @@ pub(crate) enum Swarm {
     /// Show or change the peers to stay connected to while the daemon runs; `Peering.Peers` of the config is for good.
     #[command(subcommand)]
     Peering(Peering),
+    /// Show or change the networks that are neither dialled nor let in.
+    #[command(args_conflicts_with_subcommands = true)]
+    Filters {
+        #[command(subcommand)]
+        command: Option<Filters>,
+    },
+    /// Show how many connections there are, and how many there may be.
+    Resources,
 }
 
 /// Peers to stay connected to.
@@ -72,7 +81,7 @@ pub(crate) struct PeersArgs {
     /// Print everything.
     #[arg(long, short)]
     verbose: bool,
-    /// Print protocols.
+    /// Print the protocols of open streams.
     #[arg(long)]
     streams: bool,
     /// Print round-trip times.
@@ -90,7 +99,7 @@ pub(crate) struct PeersArgs {
 pub(crate) struct AddressArgs {
     /// Addresses that end in /p2p/ and a peer ID.
     #[arg(required = true, value_name = "ADDRESS")]
-    addresses: Vec<String>,
+    pub(super) addresses: Vec<String>,
 }
 
 pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
@@ -107,6 +116,8 @@ pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
         }
         Swarm::Connect(args) => session.print(Connect { addresses: args.addresses }, lines).await,
         Swarm::Disconnect(args) => session.print(Disconnect { addresses: args.addresses }, lines).await,
+        Swarm::Filters { command } => network::filters(command, session).await,
+        Swarm::Resources => network::resources(session).await,
         Swarm::Peering(command) => peering(command, session).await,
         Swarm::Addrs { own: Some(OwnAddrs::Local { id }) } => session.print(Local { id }, lines).await,
         Swarm::Addrs { own: Some(OwnAddrs::Listen) } => session.print(Listen, lines).await,
@@ -127,7 +138,7 @@ pub(super) async fn run(command: Swarm, session: &Session) -> Result<()> {
     }
 }
 
-fn lines(out: &mut String, lines: Lines) -> Result<()> {
+pub(super) fn lines(out: &mut String, lines: Lines) -> Result<()> {
     lines.strings.iter().try_for_each(|line| super::line!(out, "{}", escape(line)))
 }
 
@@ -301,15 +312,54 @@ pub(crate) enum Bitswap {
         #[arg(long)]
         human: bool,
     },
+    /// List the blocks that this node wants, or that a peer wants from it.
+    Wantlist {
+        /// Of that peer.
+        #[arg(long, short, value_name = "PEER")]
+        peer: Option<String>,
+    },
+    /// Print what was exchanged with a peer since it connected.
+    Ledger {
+        /// Peer ID.
+        #[arg(value_name = "PEER")]
+        peer: String,
+    },
 }
 
 pub(super) async fn bitswap(command: Bitswap, session: &Session) -> Result<()> {
-    let Bitswap::Stat { verbose, human } = command;
-    session.print(Stat { verbose, human }, |out, stat| text_of_bitswap(out, &stat, verbose, human)).await
+    match command {
+        Bitswap::Stat { verbose, human } => {
+            session
+                .print(Stat { verbose, human }, |out, stat| text_of_bitswap(out, &stat, verbose, human))
+                .await
+        }
+        Bitswap::Wantlist { peer } => {
+            session
+                .print(Wantlist { peer }, |out, list| {
+                    list.keys.iter().try_for_each(|key| super::line!(out, "{}", key.cid))
+                })
+                .await
+        }
+        Bitswap::Ledger { peer } => session.print(Ledger { peer }, text_of_ledger).await,
+    }
 }
 
 /// Source of the form: Kubo `core/commands/bitswap.go`.
-fn text_of_bitswap(out: &mut String, stat: &BitswapStat, verbose: bool, human: bool) -> Result<()> {
+fn text_of_ledger(out: &mut String, receipt: Receipt) -> Result<()> {
+    super::line!(out, "Ledger for {}", receipt.peer)?;
+    super::line!(out, "Debt ratio:\t{:.6}", receipt.value)?;
+    super::line!(out, "Exchanges:\t{}", receipt.exchanged)?;
+    super::line!(out, "Bytes sent:\t{}", receipt.sent)?;
+    super::line!(out, "Bytes received:\t{}\n", receipt.recv)
+}
+
+/// Source of the form: Kubo `core/commands/bitswap.go`.
+pub(super) fn text_of_bitswap(
+    out: &mut String,
+    stat: &BitswapStat,
+    verbose: bool,
+    human: bool,
+) -> Result<()> {
     let size = |bytes: u64| if human { format_size(bytes) } else { bytes.to_string() };
     super::line!(out, "bitswap status")?;
     super::line!(out, "\tblocks received: {}", stat.blocks_received)?;

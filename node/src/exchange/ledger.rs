@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cairn_proto::bitswap::PeerKey;
 use cairn_proto::bitswap::message::WantEntry;
 use cairn_proto::bitswap::server::{Batch, Server};
-use cairn_proto::cid::Multihash;
+use cairn_proto::cid::{Cid, Multihash};
 use tokio::sync::Notify;
 
 use super::ports::Blocks;
@@ -82,6 +82,11 @@ impl Ledger {
     /// Takes what a peer is sent next.
     pub(super) fn take(&self, peer: PeerKey) -> Option<Batch> {
         self.lock().server.take(peer)
+    }
+
+    /// What a peer wants and has not been sent.
+    pub(super) fn wantlist(&self, peer: PeerKey) -> Vec<Cid> {
+        self.lock().server.wantlist(peer)
     }
 
     /// Serves blocks that have arrived to the peers that wait for them. Blocks the thread.

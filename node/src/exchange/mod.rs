@@ -18,9 +18,11 @@ mod task;
 mod tests;
 mod writer;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cairn_proto::bitswap::PeerKey;
 use cairn_proto::bitswap::client::SessionId;
 use cairn_proto::cid::Cid;
 use libp2p::PeerId;
@@ -78,6 +80,21 @@ pub struct Stat {
     pub wantlist: Vec<Cid>,
     /// Peers connected now.
     pub peers: Vec<PeerId>,
+    /// What all sessions together have come to.
+    pub progress: Progress,
+}
+
+/// What was exchanged with one peer since it connected, and what it wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerStat {
+    /// Bytes of blocks sent to it.
+    pub sent_bytes: u64,
+    /// Bytes of blocks received from it.
+    pub received_bytes: u64,
+    /// Messages with blocks, both ways.
+    pub exchanges_count: u64,
+    /// Blocks that it wants and has not been sent.
+    pub wantlist: Vec<Cid>,
 }
 
 #[derive(Debug, Default)]
@@ -89,10 +106,15 @@ struct Counters {
     messages_received: AtomicU64,
     blocks_sent: AtomicU64,
     data_sent: AtomicU64,
+    /// Of the connected peers. The lock is held for single look-ups.
+    peers: Mutex<HashMap<PeerKey, PeerStat>>,
 }
 
 impl Counters {
-    fn on_received(&self, block_count: usize, len_bytes: usize) {
+    fn on_received(&self, peer: Option<PeerKey>, block_count: usize, len_bytes: usize) {
+        if let Some(peer) = peer {
+            self.count(peer, block_count, |stat| stat.received_bytes += len_bytes as u64);
+        }
         self.blocks_received.fetch_add(block_count as u64, Ordering::Relaxed);
         self.data_received.fetch_add(len_bytes as u64, Ordering::Relaxed);
     }
@@ -102,12 +124,25 @@ impl Counters {
         self.dup_data_received.fetch_add(len_bytes as u64, Ordering::Relaxed);
     }
 
-    fn on_sent(&self, block_count: usize, len_bytes: usize) {
+    fn on_sent(&self, peer: PeerKey, block_count: usize, len_bytes: usize) {
+        self.count(peer, block_count, |stat| stat.sent_bytes += len_bytes as u64);
         self.blocks_sent.fetch_add(block_count as u64, Ordering::Relaxed);
         self.data_sent.fetch_add(len_bytes as u64, Ordering::Relaxed);
     }
 
-    fn stat(&self, wantlist: Vec<Cid>, peers: Vec<PeerId>) -> Stat {
+    /// Counts a message of blocks for a peer, from its connection to its end.
+    fn count(&self, peer: PeerKey, block_count: usize, count: impl FnOnce(&mut PeerStat)) {
+        if let (true, Some(stat)) = (block_count > 0, self.peers().get_mut(&peer)) {
+            stat.exchanges_count += 1;
+            count(stat);
+        }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<PeerKey, PeerStat>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stat(&self, wantlist: Vec<Cid>, peers: Vec<PeerId>, progress: Progress) -> Stat {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stat {
             blocks_received: count(&self.blocks_received),
@@ -119,6 +154,7 @@ impl Counters {
             data_sent: count(&self.data_sent),
             wantlist,
             peers,
+            progress,
         }
     }
 }
@@ -171,6 +207,17 @@ impl Handle {
         told.await.map_err(|error| Error::internal("waiting peers were not told").with_cause(error))?;
         let command = Command::NewBlocks { cids: cids.to_vec() };
         self.commands.send(command).await.map_err(|_| Error::closed("the exchange"))
+    }
+
+    /// What was exchanged with a peer, and what it wants; nothing for one that is not connected.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Closed`].
+    pub async fn peer_stat(&self, peer: PeerId) -> Result<Option<PeerStat>> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::PeerStat { peer, reply }).await;
+        sent.map_err(|_| Error::closed("the exchange"))?;
+        answer.await.map_err(|_| Error::closed("the exchange"))
     }
 
     /// What the exchange has done and does.

@@ -147,13 +147,13 @@ impl Reader {
     /// Nothing was asked of the peer: nobody can want what it sends.
     fn count_uncalled(&self, payloads: &[Payload]) {
         let len_bytes: usize = payloads.iter().map(Payload::len_bytes).sum();
-        self.counters.on_received(payloads.len(), len_bytes);
+        self.counters.on_received(Some(self.peer), payloads.len(), len_bytes);
         self.counters.on_dup(payloads.len(), len_bytes);
     }
 
     async fn pass_on(&self, (blocks, _permit): (Vec<Block>, OwnedSemaphorePermit)) {
         let len_bytes: usize = blocks.iter().map(|block| block.data().len()).sum();
-        self.counters.on_received(blocks.len(), len_bytes);
+        self.counters.on_received(Some(self.peer), blocks.len(), len_bytes);
         self.tell(PeerEvent::Blocks(blocks)).await;
     }
 

@@ -206,8 +206,11 @@ impl Task {
             // Whoever asked may be gone.
             Command::Progress { session, reply } => drop(reply.send(self.progress(session))),
             Command::Stat { reply } => {
-                drop(reply.send(self.counters.stat(self.wants.keys().copied().collect(), Vec::new())));
+                let wantlist: Vec<_> = self.wants.keys().copied().collect();
+                let progress = Progress { want_count: wantlist.len(), ..Progress::default() };
+                drop(reply.send(self.counters.stat(wantlist, Vec::new(), progress)));
             }
+            Command::PeerStat { reply, .. } => drop(reply.send(None)),
             // There are no peers, and what came into the store meanwhile is asked for in vain at most.
             Command::AddProvider { .. } | Command::NewBlocks { .. } => {}
         }
@@ -282,7 +285,7 @@ impl Task {
     fn on_ended(&mut self, (cid, result): (Cid, Result<Block>)) {
         let Some(want) = self.wants.remove(&cid) else { return };
         if let Ok(block) = &result {
-            self.counters.on_received(1, block.data().len());
+            self.counters.on_received(None, 1, block.data().len());
         }
         for session in want.sessions {
             let delivery = match &result {

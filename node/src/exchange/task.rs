@@ -27,7 +27,7 @@ use super::ledger::Ledger;
 use super::ports::{Blocks, Peers};
 use super::reader::Reader;
 use super::writer::{ANSWER_QUEUE, Answerer, ENTRIES_QUEUE, Writer};
-use super::{Counters, MAX_PROVIDERS, Stat};
+use super::{Counters, MAX_PROVIDERS, PeerStat, Stat};
 use crate::Error;
 use crate::swarm::bitswap::{Change, KeepAlive, Link, Opener, Wire};
 use crate::tasks::Tasks;
@@ -49,6 +49,7 @@ pub(super) enum Command {
     Progress { session: SessionId, reply: oneshot::Sender<Progress> },
     NewBlocks { cids: Vec<Cid> },
     Stat { reply: oneshot::Sender<Stat> },
+    PeerStat { peer: PeerId, reply: oneshot::Sender<Option<PeerStat>> },
 }
 
 /// What a session hears of a block that it wants.
@@ -236,6 +237,7 @@ impl Task {
             Command::Progress { session, reply } => drop(reply.send(self.client.progress(session))),
             Command::NewBlocks { cids } => self.look_up(cids),
             Command::Stat { reply } => drop(reply.send(self.stat())),
+            Command::PeerStat { peer, reply } => drop(reply.send(self.peer_stat(&peer))),
         }
     }
 
@@ -339,6 +341,7 @@ impl Task {
                 let Some(key) = self.keys.remove(&peer) else { return };
                 self.peers.remove(&key);
                 self.shared.ledger.disconnect(key);
+                self.shared.counters.peers().remove(&key);
                 for session in self.client.disconnect(key, now()) {
                     self.remember(session, peer);
                 }
@@ -362,6 +365,7 @@ impl Task {
         let (entries_tx, entries) = mpsc::channel(ENTRIES_QUEUE);
         let (stop, signs) = (CancellationToken::new(), Arc::<Signs>::default());
         let Shared { tasks, counters, serves, .. } = &self.shared;
+        counters.peers().insert(key, PeerStat::default());
         let events = &self.events.0;
 
         let mut answers = None;
@@ -488,10 +492,23 @@ impl Task {
         });
     }
 
+    fn peer_stat(&self, peer: &PeerId) -> Option<PeerStat> {
+        let key = *self.keys.get(peer)?;
+        let stat = self.shared.counters.peers().get(&key).cloned().unwrap_or_default();
+        Some(PeerStat { wantlist: self.shared.ledger.wantlist(key), ..stat })
+    }
+
     fn stat(&self) -> Stat {
         let wantlist = self.client.wantlist().collect();
         let peers = self.peers.values().map(|peer| peer.id).collect();
-        self.shared.counters.stat(wantlist, peers)
+        let mut progress = Progress::default();
+        for session in self.sessions.keys() {
+            let Progress { want_count, peers_asked, provider_count } = self.client.progress(*session);
+            progress.want_count += want_count;
+            progress.peers_asked += peers_asked;
+            progress.provider_count += provider_count;
+        }
+        self.shared.counters.stat(wantlist, peers, progress)
     }
 }
 

@@ -171,7 +171,7 @@ impl Writer {
             return Err(OpenError::Failed);
         }
         let sent_bytes: usize = message.blocks.iter().map(|block| block.data().len()).sum();
-        self.counters.on_sent(message.blocks.len(), sent_bytes);
+        self.counters.on_sent(self.peer, message.blocks.len(), sent_bytes);
         Ok(())
     }
 

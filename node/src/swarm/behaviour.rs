@@ -77,7 +77,7 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
         Ok(Self {
             gate: Gate::new(settings.connections, shared.filters.clone(), kept, shared.traffic.clone()),
             identify: identify::Behaviour::new(identify),
-            pong: pong::Behaviour,
+            pong: pong::Behaviour::default(),
             ping: ping::Behaviour::default(),
             mdns: settings.mdns.then(|| new_mdns(local)).flatten().into(),
             wan: dht(Scope::Wan, &settings.dht_protocol, wan_records)?,
@@ -93,6 +93,11 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
             Scope::Wan => self.wan.as_mut(),
             Scope::Lan => self.lan.as_mut(),
         }
+    }
+
+    /// Pings a peer that is connected.
+    pub(super) fn ping(&mut self, peer: PeerId, reply: pong::Reply) {
+        self.pong.ping(peer, reply);
     }
 
     /// What the node does to be reached.

@@ -54,6 +54,9 @@ use crate::{Error, Kind};
 /// Longest wait of [`Handle::connect`].
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longest wait of [`Handle::ping`]. Source: go-libp2p `p2p/protocol/ping` (10 s).
+pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Commands that wait for the swarm.
 const COMMAND_QUEUE: usize = 64;
 /// Questions to the DHTs that wait for one of those under way to end.
@@ -101,6 +104,7 @@ pub struct Handle {
 struct Shared {
     traffic: traffic::Traffic,
     filters: filters::Filters,
+    max_count: u32,
 }
 
 /// The peers that answer a DHT, as far as they are known here.
@@ -149,6 +153,12 @@ pub struct Counters {
     pub connections_opened_total: u64,
     /// Connections closed.
     pub connections_closed_total: u64,
+    /// Connections that others opened and that are open now.
+    pub inbound_open_count: usize,
+    /// Connections that this node opened and that are open now.
+    pub outbound_open_count: usize,
+    /// Peers connected now.
+    pub peers_connected_count: usize,
     /// Inbound connections that failed or were refused.
     pub inbound_failed_total: u64,
     /// Dials that failed.
@@ -182,6 +192,7 @@ enum Command {
     Counters { reply: oneshot::Sender<Counters> },
     Tables { reply: oneshot::Sender<Vec<Table>> },
     Peering(Peering),
+    Ping { peer: PeerId, reply: oneshot::Sender<Result<Duration, Error>> },
 }
 
 /// What a [`Handle`] asks about the peers to stay connected to.
@@ -215,6 +226,7 @@ pub async fn start<R: RecordStore + Send + 'static>(
     let shared = Shared {
         traffic: traffic::Traffic::new(settings.bandwidth),
         filters: filters::Filters::new(settings.refused.clone()),
+        max_count: settings.connections.max_count,
     };
     let nat::Parts { transport: relays, nat } = nat::Nat::with_transport(&settings.reach, &identity);
     let transport = transport::build(&identity, transports, settings, &shared, relays)?;
@@ -330,6 +342,24 @@ impl Handle {
     /// [`Kind::NotFound`] if it is not connected, [`Kind::Closed`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), Error> {
         self.ask(|reply| Command::Disconnect { peer, reply }).await?
+    }
+
+    /// Measures the way to a peer that is connected and back.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if it is not connected, [`Kind::Unavailable`] when it does not answer as it should,
+    /// [`Kind::Timeout`] after [`PING_TIMEOUT`], [`Kind::Closed`].
+    pub async fn ping(&self, peer: PeerId) -> Result<Duration, Error> {
+        let pong = self.ask(|reply| Command::Ping { peer, reply });
+        match tokio::time::timeout(PING_TIMEOUT, pong).await {
+            Ok(result) => result?,
+            Err(_) => Err(Error::new(Kind::Timeout, format!("no answer to a ping in time, peer={peer}"))),
+        }
+    }
+
+    /// Connections above which inbound ones are refused; `u32::MAX` for no limit.
+    pub fn max_connection_count(&self) -> u32 {
+        self.shared.max_count
     }
 
     /// Networks that are neither dialled nor let in.

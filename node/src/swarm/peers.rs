@@ -31,6 +31,14 @@ impl Peers {
         self.peers.len()
     }
 
+    /// Open connections, inbound and outbound.
+    pub(super) fn connection_counts(&self) -> (usize, usize) {
+        let all = self.peers.values().flat_map(|peer| &peer.connections);
+        let (inbound, outbound): (Vec<_>, Vec<_>) =
+            all.partition(|(_, _, direction)| *direction == Direction::Inbound);
+        (inbound.len(), outbound.len())
+    }
+
     pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
         self.peers.contains_key(peer)
     }

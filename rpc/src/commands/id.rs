@@ -5,7 +5,7 @@ use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
 use super::routing::parse_peer;
-use super::swarm::with_peer;
+use super::swarm::{key_text, with_peer};
 use crate::command::{Binder, Command, JsonEvent, Output};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -102,6 +102,7 @@ async fn other(context: &Context, peer: PeerId) -> Result<Identity> {
         let addresses = connections.iter().map(|info| with_peer(&info.addr, peer)).collect();
         return Ok(Identity {
             addresses: Some(addresses),
+            public_key: first.public_key.as_ref().map(key_text).unwrap_or_default(),
             agent_version: first.agent.clone(),
             protocols: Some(first.protocols.clone()),
             ..unknown
@@ -121,10 +122,9 @@ async fn other(context: &Context, peer: PeerId) -> Result<Identity> {
 fn own_identity(config: &Config) -> Result<Identity> {
     let settings = config.to_settings(std::path::Path::new(""))?;
     let public = settings.identity.public();
-    let key = multibase::Base::Base64Pad.encode(public.encode_protobuf());
     Ok(Identity {
         id: public.to_peer_id().to_string(),
-        public_key: key,
+        public_key: key_text(&public),
         addresses: None,
         agent_version: settings.swarm.map(|swarm| swarm.agent_version).unwrap_or_default(),
         protocols: None,

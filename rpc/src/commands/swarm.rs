@@ -1,11 +1,14 @@
 //! `swarm peers`, `swarm connect`, `swarm disconnect`, `swarm addrs`, `swarm addrs autonat`, `swarm addrs local`,
 //! `swarm addrs listen`.
 
+pub mod filters;
 pub mod peering;
+pub mod resources;
 
 use std::collections::BTreeMap;
 
 use cairn_node::swarm::{Direction, Handle, PeerInfo};
+use libp2p::identity::PublicKey;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,11 @@ pub(super) async fn online(context: &Context) -> Result<&Handle> {
     context.node().await?.swarm().ok_or_else(Error::offline)
 }
 
+/// A public key, protobuf in base64.
+pub(super) fn key_text(key: &PublicKey) -> String {
+    multibase::Base::Base64Pad.encode(key.encode_protobuf())
+}
+
 /// The address of a peer with its ID at the end.
 pub(super) fn with_peer(address: &Multiaddr, peer: PeerId) -> String {
     address.clone().with_p2p(peer).unwrap_or_else(|address| address).to_string()
@@ -39,7 +47,7 @@ pub(super) fn with_peer(address: &Multiaddr, peer: PeerId) -> String {
 pub struct Peers {
     /// Tell everything.
     pub verbose: bool,
-    /// Tell protocols.
+    /// Tell the protocols of open streams.
     pub streams: bool,
     /// Tell round-trip times.
     pub latency: bool,
@@ -75,18 +83,18 @@ pub struct Peer {
     /// 1 when the peer connected, 2 when this node did, 0 when nobody asked.
     #[serde(skip_serializing_if = "is_zero")]
     pub direction: u8,
-    /// Protocols that it speaks.
+    /// Streams that are open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<StreamInfo>,
     /// What it says of itself.
     pub identify: Identify,
 }
 
-/// A protocol.
+/// An open stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StreamInfo {
-    /// Name.
+    /// Its protocol.
     pub protocol: String,
 }
 
@@ -97,7 +105,7 @@ pub struct Identify {
     /// Peer ID.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Public key; not kept.
+    /// Public key, protobuf in base64.
     pub public_key: String,
     /// Addresses.
     pub addresses: Option<Vec<String>>,
@@ -150,14 +158,14 @@ impl Peers {
         if self.verbose || self.identify {
             peer.identify = Identify {
                 id: peer.id.clone(),
-                public_key: String::new(),
+                public_key: info.public_key.as_ref().map(key_text).unwrap_or_default(),
                 addresses: Some(vec![with_peer(&info.addr, info.peer)]),
                 agent_version: info.agent,
                 protocols: Some(info.protocols.clone()),
             };
         }
         if self.verbose || self.streams {
-            peer.streams = info.protocols.into_iter().map(|protocol| StreamInfo { protocol }).collect();
+            peer.streams = info.streams.into_iter().map(|protocol| StreamInfo { protocol }).collect();
         }
         peer
     }

@@ -17,6 +17,7 @@ use http::header::{
 use http::uri::Authority;
 use http::{Method, StatusCode, Uri};
 
+use super::metrics;
 use super::respond::text;
 
 /// IPFS Companion, the extension that Kubo lets in too. Source: Kubo `core/corehttp/commands.go`.
@@ -46,7 +47,8 @@ pub(super) enum Verdict {
 pub(super) fn check(settings: &RpcSettings, request: &Request) -> Verdict {
     let headers = request.headers();
     let origin = headers.get(ORIGIN);
-    let answer = if ![Method::POST, Method::OPTIONS].contains(request.method()) {
+    let is_read = request.method() == Method::GET && request.uri().path() == metrics::PATH;
+    let answer = if !is_read && ![Method::POST, Method::OPTIONS].contains(request.method()) {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "405 - Method Not Allowed");
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("OPTIONS, POST"));
         answer

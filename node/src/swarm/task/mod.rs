@@ -231,6 +231,15 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 drop(reply.send(self.swarm.behaviour_mut().dhts().map(|dht| dht.table()).collect()));
             }
             Command::Peering(command) => self.on_peering(command),
+            Command::Ping { peer, reply } => self.on_ping_asked(peer, reply),
+        }
+    }
+
+    fn on_ping_asked(&mut self, peer: PeerId, reply: oneshot::Sender<Result<Duration, Error>>) {
+        if self.peers.is_connected(&peer) {
+            self.swarm.behaviour_mut().ping(peer, reply);
+        } else {
+            drop(reply.send(Err(Error::not_found(format!("not connected to peer, peer={peer}")))));
         }
     }
 
@@ -286,7 +295,14 @@ impl<R: RecordStore + Send + 'static> Task<R> {
     }
 
     fn counters(&self) -> Counters {
-        Counters { queries_running_count: self.running.len(), ..self.counters }
+        let (inbound_open_count, outbound_open_count) = self.peers.connection_counts();
+        Counters {
+            inbound_open_count,
+            outbound_open_count,
+            peers_connected_count: self.peers.len(),
+            queries_running_count: self.running.len(),
+            ..self.counters
+        }
     }
 
     /// An attempt at the given addresses, or, without any, at all that are known of the peer.

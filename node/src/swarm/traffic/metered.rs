@@ -202,3 +202,59 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.get_mut().inner).poll_close(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::io::Cursor;
+    use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
+
+    use super::*;
+    use crate::settings::BandwidthLimits;
+
+    /// A stream whose side that accepts has said `said`.
+    fn stream(limits: BandwidthLimits, said: &[u8]) -> (Stream, Traffic, PeerId) {
+        let (traffic, peer) = (Traffic::new(limits), PeerId::random());
+        let inner = SubstreamBox::new(Cursor::new(said.to_vec()));
+        let stream = Stream {
+            inner,
+            traffic: traffic.clone(),
+            peer: traffic.peer(peer),
+            protocol: Protocol::Unknown { sniff: Sniff::default(), is_inbound: false, received: 0, sent: 0 },
+            read_wait: None,
+            write_wait: None,
+        };
+        (stream, traffic, peer)
+    }
+
+    #[tokio::test]
+    async fn bytes_are_counted_for_the_protocol_that_was_agreed_on_while_the_stream_is_open() {
+        let said = b"\x13/multistream/1.0.0\n\x03/x\nbody";
+        let (mut stream, traffic, peer) = stream(BandwidthLimits::default(), said);
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, said);
+        assert_eq!(traffic.streams(&peer), ["/x"]);
+        let len_bytes = said.len() as u64;
+        assert_eq!(traffic.of_protocol("/x").unwrap().received_bytes, len_bytes);
+        assert_eq!(traffic.of_peer(&peer).unwrap().received_bytes, len_bytes);
+        assert_eq!(traffic.total().received_bytes, len_bytes);
+        drop(stream);
+        assert!(traffic.streams(&peer).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stream_waits_once_a_limit_is_used_up_in_that_direction_only() {
+        let down = BandwidthLimits { down_bytes: Some(1), up_bytes: None };
+        let (mut stream, traffic, _) = stream(down, b"hello");
+        traffic.0.down.take(1_000_000);
+        assert!(stream.read(&mut [0; 5]).now_or_never().is_none());
+        assert!(stream.write(b"x").now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn pieces_are_small_where_there_is_a_limit() {
+        let up = BandwidthLimits { down_bytes: None, up_bytes: Some(1_000_000_000) };
+        let (mut stream, ..) = stream(up, b"");
+        assert_eq!(stream.write(&[0; 2 * MAX_PIECE_BYTES]).await.unwrap(), MAX_PIECE_BYTES);
+    }
+}

@@ -108,7 +108,7 @@ impl Traffic {
 
     fn peer(&self, peer: PeerId) -> Arc<PeerTraffic> {
         let mut peers = lock(&self.0.peers);
-        if peers.len() % SWEEP_PEERS == 0 {
+        if peers.len().is_multiple_of(SWEEP_PEERS) {
             // A connection may be refused after its peer was counted.
             peers.retain(|_, traffic| Arc::strong_count(traffic) > 1);
         }
