@@ -47,6 +47,7 @@ fn content_moves_through(relay: &Node) {
     let file = scratch.random_file("file", 1_000_000, 70);
     assert!(files_equal(&file, &visitor.get(&hidden.add(&file))));
     assert!(is_connected(&visitor, &id(&hidden), true));
+    assert!(is_connected(&hidden, &id(&visitor), true));
 }
 
 fn id(node: &Node) -> String {

@@ -32,6 +32,8 @@ pub struct ReachSettings {
     pub relay_service: Option<RelayLimits>,
     /// Turn connections through a relay into direct ones (DCUtR).
     pub punches_holes: bool,
+    /// Have the router open ports (UPnP).
+    pub maps_ports: bool,
 }
 
 impl ReachSettings {
@@ -43,6 +45,7 @@ impl ReachSettings {
         relays: None,
         relay_service: None,
         punches_holes: false,
+        maps_ports: false,
     };
 }
 

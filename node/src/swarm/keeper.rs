@@ -100,6 +100,11 @@ impl Keeper {
         self.targets.retain(|target| target.role != Role::Peering || target.peer != *peer);
     }
 
+    /// Whether that is a peer to stay connected to.
+    pub(super) fn keeps(&self, peer: &PeerId) -> bool {
+        self.targets.iter().any(|target| target.role == Role::Peering && target.peer == *peer)
+    }
+
     /// The peers to stay connected to, and their addresses.
     pub(super) fn peering(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let kept = self.targets.iter().filter(|target| target.role == Role::Peering);

@@ -228,7 +228,7 @@ pub async fn start<R: RecordStore + Send + 'static>(
         filters: filters::Filters::new(settings.refused.clone()),
         max_count: settings.connections.max_count,
     };
-    let nat::Parts { transport: relays, nat } = nat::Nat::with_transport(&settings.reach, &identity);
+    let nat::Parts { ports, transport: relays, nat } = nat::Nat::with_transport(&settings.reach, &identity);
     let transport = transport::build(&identity, transports, settings, &shared, relays)?;
     let behaviour = behaviour::Behaviour::new(settings, components, &shared, nat)?;
     let swarm = transport::swarm(transport, behaviour, local_peer_id, tasks);
@@ -242,6 +242,10 @@ pub async fn start<R: RecordStore + Send + 'static>(
     task.restore(saved);
     task.listen(&settings.listen).await?;
     tasks.spawn("swarm", task.run());
+    if let Some(ports) = ports {
+        let listen = local.borrow().listen.clone();
+        tasks.spawn("router", ports.run(listen, tasks.stopping().clone()));
+    }
     Ok(Handle { local_peer_id, commands, queries, local, reachability, shared })
 }
 

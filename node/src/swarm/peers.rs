@@ -55,7 +55,12 @@ impl Peers {
 
     pub(super) fn on_opened(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let direction = if endpoint.is_dialer() { Direction::Outbound } else { Direction::Inbound };
-        let addr = address::without_peer(endpoint.get_remote_address().clone());
+        let addr = match endpoint {
+            // All that is known of the other side is the relay.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr,
+            endpoint => endpoint.get_remote_address(),
+        };
+        let addr = address::without_peer(addr.clone());
         self.peers.entry(peer).or_default().connections.push((id, addr, direction));
     }
 

@@ -119,7 +119,7 @@ mod tests {
         let private = joined(Some(KEY), |settings| {
             settings.bootstrap = BOOTSTRAP.iter().map(|addr| addr.parse().unwrap()).collect();
             settings.bootstrap.push(own.clone());
-            settings.reach.asks = true;
+            settings.reach.maps_ports = true;
         });
         let private = private.unwrap();
         assert_eq!(private.listen, ["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);

@@ -21,6 +21,7 @@ impl Config {
             relays: if is_client { Some(self.relays()?) } else { None },
             relay_service: if is_service { Some(self.relay_limits()?) } else { None },
             punches_holes: is_client && self.is_on("Swarm.EnableHolePunching")?,
+            maps_ports: !self.read("Swarm.DisableNatPortMap")?.unwrap_or(false),
         })
     }
 
@@ -117,6 +118,7 @@ mod tests {
                 max_circuit_bytes: 131_072,
             }),
             punches_holes: true,
+            maps_ports: true,
         };
         assert_eq!(reach(&[]).unwrap(), expected);
     }
@@ -134,6 +136,7 @@ mod tests {
         let off = reach_with("Swarm.Transports.Network.Relay", json!(false));
         assert_eq!((off.relays, off.relay_service), (None, None));
         assert!(!reach_with("Swarm.EnableHolePunching", json!(false)).punches_holes);
+        assert!(!reach_with("Swarm.DisableNatPortMap", json!(true)).maps_ports);
         assert_eq!(reach_with("AutoNAT.ServiceMode", json!("disabled")).answers, None);
         let throttle =
             reach_with("AutoNAT.Throttle", json!({ "GlobalLimit": 1, "PeerLimit": 2, "Interval": "3s" }));

@@ -1,4 +1,4 @@
-//! Being reached behind a router: finding out whether this node can be dialled, relays, hole punching.
+//! Being reached behind a router: finding out whether this node can be dialled, relays, hole punching, ports of the router.
 //!
 //! The protocols are libp2p's. Ours is what they leave open: which addresses are worth a test and whom we dial for a test
 //! ([`probe`], [`answer`]), what the answers mean ([`findings`]), and which relays to be reached through ([`relays`]).
@@ -7,6 +7,7 @@ mod answer;
 pub(super) mod findings;
 pub(super) mod probe;
 pub(super) mod relays;
+mod router;
 
 use std::convert::Infallible;
 
@@ -35,6 +36,7 @@ pub(super) struct Nat {
     client: Toggle<relay::client::Behaviour>,
     service: Toggle<relay::Behaviour>,
     punch: Toggle<dcutr::Behaviour>,
+    ports: Toggle<router::Ports>,
 }
 
 /// What is found out.
@@ -48,8 +50,9 @@ pub(super) enum Event {
     Other,
 }
 
-/// A transport through relays, and everything else.
+/// A transport through relays, what keeps ports of the router open, and everything else.
 pub(super) struct Parts {
+    pub(super) ports: Option<router::Keeper>,
     pub(super) transport: Option<relay::client::Transport>,
     pub(super) nat: Nat,
 }
@@ -67,14 +70,16 @@ impl Nat {
             service.set_status(Some(relay::Status::Disable));
             service
         });
+        let (keeper, ports) = settings.maps_ports.then(router::new).unzip();
         let nat = Self {
             probe: settings.asks.then(probe::Probe::default).into(),
             answer: settings.answers.map(answer::Answer::new).into(),
             client: client.into(),
             service: service.into(),
             punch: punches.then(|| dcutr::Behaviour::new(local)).into(),
+            ports: ports.into(),
         };
-        Parts { transport, nat }
+        Parts { ports: keeper, transport, nat }
     }
 
     /// Names of the protocols that are answered here.

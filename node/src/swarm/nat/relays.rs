@@ -48,7 +48,7 @@ impl Relays {
             Reachability::Private => true,
             Reachability::Unknown => self.named,
         };
-        if self.is_wanted { Vec::new() } else { self.used.drain().map(|(id, _)| id).collect() }
+        if self.is_wanted { Vec::new() } else { self.used.keys().copied().collect() }
     }
 
     /// A connected peer relays, and anybody can reach it at `addr`.
@@ -99,16 +99,17 @@ impl Relays {
         }
     }
 
-    /// A listener closed; whether it was one through a relay.
-    pub(in crate::swarm) fn on_closed(&mut self, id: ListenerId, now: Instant) -> bool {
-        let Some(peer) = self.used.remove(&id) else { return false };
+    /// A listener closed; the relay that it was through, if any.
+    pub(in crate::swarm) fn on_closed(&mut self, id: ListenerId, now: Instant) -> Option<PeerId> {
+        let peer = self.used.remove(&id)?;
         if let Some(relay) = self.known.get_mut(&peer) {
             relay.due = relay.due.max(now + MIN_BACKOFF);
         }
-        true
+        Some(peer)
     }
 
-    fn is_used(&self, peer: &PeerId) -> bool {
+    /// Whether a relay is used, or asked to be.
+    pub(in crate::swarm) fn is_used(&self, peer: &PeerId) -> bool {
         self.used.values().any(|used| used == peer)
     }
 }
@@ -151,8 +152,8 @@ mod tests {
             })
             .collect();
         assert_eq!((relays.next_wake(), relays.due(now)), (None, None));
-        assert!(relays.on_closed(ids[0], now));
-        assert!(!relays.on_closed(ids[0], now));
+        assert!(relays.on_closed(ids[0], now).is_some());
+        assert_eq!(relays.on_closed(ids[0], now), None);
         let (third, _) = relays.due(now).expect("another one takes its place");
         relays.on_started(ListenerId::next(), third);
         assert_eq!(relays.on_reachability(Reachability::Public).len(), 2);
@@ -170,7 +171,7 @@ mod tests {
             let id = ListenerId::next();
             assert_eq!(relays.due(now), Some((peer, addr())));
             relays.on_started(id, peer);
-            assert!(relays.on_closed(id, now));
+            assert_eq!(relays.on_closed(id, now), Some(peer));
             let next = relays.next_wake().unwrap();
             waits.push((next - now).as_secs());
             now = next;

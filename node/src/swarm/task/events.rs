@@ -70,7 +70,8 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             }
             SwarmEvent::ExpiredListenAddr { .. } => self.refresh_addresses(),
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
-                if self.relays.on_closed(listener_id, Instant::now()) {
+                if let Some(relay) = self.relays.on_closed(listener_id, Instant::now()) {
+                    self.let_go(relay);
                     debug!(?addresses, ?reason, "not reached through a relay any more");
                 } else {
                     warn!(?addresses, ?reason, "listener closed");

@@ -235,6 +235,13 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         }
     }
 
+    /// Keeps idle connections of a peer no longer, unless there is another reason to.
+    fn let_go(&mut self, peer: PeerId) {
+        if !self.keeper.keeps(&peer) && !self.relays.is_used(&peer) {
+            self.swarm.behaviour_mut().keep(peer, false);
+        }
+    }
+
     fn on_ping_asked(&mut self, peer: PeerId, reply: oneshot::Sender<Result<Duration, Error>>) {
         if self.peers.is_connected(&peer) {
             self.swarm.behaviour_mut().ping(peer, reply);
@@ -255,7 +262,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             }
             Peering::Remove { peer, reply } => {
                 self.keeper.remove(&peer);
-                self.swarm.behaviour_mut().keep(peer, false);
+                self.let_go(peer);
                 let _ = reply.send(());
             }
             Peering::List { reply } => drop(reply.send(self.keeper.peering())),
@@ -341,7 +348,10 @@ impl<R: RecordStore + Send + 'static> Task<R> {
             debug!(%relay, %addr, "asking a relay to be reached through it");
             let addr = addr.with(Protocol::P2p(relay)).with(Protocol::P2pCircuit);
             match self.swarm.listen_on(addr) {
-                Ok(id) => self.relays.on_started(id, relay),
+                Ok(id) => {
+                    self.relays.on_started(id, relay);
+                    self.swarm.behaviour_mut().keep(relay, true);
+                }
                 Err(error) => debug!(%relay, %error, "not reached through a relay"),
             }
         }
