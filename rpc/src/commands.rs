@@ -79,7 +79,10 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<config::Replace>();
     visitor.command::<config::Show>();
     visitor.command::<dag::Export>();
+    visitor.command::<dag::Get>();
     visitor.command::<dag::Import>();
+    visitor.command::<dag::Put>();
+    visitor.command::<dag::Resolve>();
     visitor.command::<dag::Stat>();
     visitor.command::<get::Get>();
     visitor.command::<id::Id>();

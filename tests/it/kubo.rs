@@ -163,3 +163,56 @@ fn a_car_of_one_is_imported_by_the_other() {
         assert!(trees_equal(&tree, &to.get(&cid)));
     }
 }
+
+/// What a command of a node prints that is given `input` on its standard input; the error's presence is all of it that counts.
+fn fed(node: &Node, args: &[&str], input: &str) -> Option<String> {
+    let folder = Scratch::new();
+    let path = folder.path("input");
+    std::fs::write(&path, input).expect("a file can be written");
+    let path = path.to_str().expect("paths of tests are UTF-8");
+    let output = node.run(&[args, &[path]].concat());
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+#[test]
+fn nodes_have_the_same_cids_and_texts_in_both() {
+    let Some(kubo) = Node::kubo() else { return };
+    let cairn = Node::cairn();
+    let nodes = [&kubo, &cairn];
+    let same = |what: &str, answer: &dyn Fn(&Node) -> Option<String>| {
+        let [theirs, ours] = nodes.map(answer);
+        assert_eq!(ours, theirs, "{what}");
+        ours
+    };
+    let inner = r#"{"x":{"y":[1,"z",null,1.0,-0.5,1e21,true]},"é<\u0001\u2028":{"/":{"bytes":"AQI"}}}"#;
+    let leaf = same("inner", &|node| fed(node, &["dag", "put"], inner)).expect("a node is stored");
+    let outer = format!(r#"{{"link":{{"/":"{leaf}"}},"list":[{{"/":"{leaf}"}}],"a":1}}"#);
+    let root = same("outer", &|node| fed(node, &["dag", "put", "--pin"], &outer)).expect("a node is stored");
+    let pb = r#"{"Data":{"/":{"bytes":"CAE"}},"Links":[{"Hash":{"/":"bafkqaaa"},"Name":"n","Tsize":0}]}"#;
+    for store in ["dag-cbor", "dag-json", "dag-pb", "cbor", "json", "raw", "bogus"] {
+        for input in [inner, outer.as_str(), pb, "[]", "\"x\"", r#"{"/":{"bytes":"AQ"}}"#, "{", "1 2", ""] {
+            let put = |node: &Node| fed(node, &["dag", "put", "--store-codec", store], input);
+            let Some(cid) = same(&format!("put {store} {input}"), &put) else { continue };
+            let print = |node: &Node| Some(node.run(&["dag", "get", &cid]).text());
+            same(&format!("get {store} {input}"), &print);
+        }
+    }
+    for hash in ["sha2-512", "blake3", "md5", "bogus"] {
+        same(hash, &|node| fed(node, &["dag", "put", "--hash", hash], inner));
+    }
+    for below in ["", "/link", "/link/x/y/1", "/list/0/x", "/list/1", "/a", "/a/b", "/none"] {
+        let path = format!("{root}{below}");
+        for command in [&["dag", "get"][..], &["dag", "resolve"], &["dag", "resolve", "--enc=json"]] {
+            same(&format!("{command:?} {below}"), &|node| {
+                let output = node.run(&[command, &[&path]].concat());
+                output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+            });
+        }
+    }
+    for codec in ["dag-json", "dag-cbor", "cbor", "json", "dag-pb", "raw"] {
+        same(&format!("get as {codec}"), &|node| {
+            let output = node.run(&["dag", "get", "--output-codec", codec, &format!("{root}/link/x")]);
+            output.status.success().then(|| format!("{:?}", output.stdout))
+        });
+    }
+}

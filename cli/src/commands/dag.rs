@@ -4,22 +4,67 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cairn_node::settings::units::format_size;
-use cairn_rpc::commands::dag::{DagStats, Export, Import, Imported, Stat};
+use cairn_rpc::commands::dag::{DagStats, Export, Get, Import, Imported, PathEnd, Put, Resolve, Stat};
 
 use crate::args::Encoding;
 use crate::session::Session;
 use crate::terminal::{self, escape};
 use crate::walk;
 
-/// Exports, imports and measures DAGs.
+/// Works with nodes as structured data; exports, imports and measures DAGs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Dag {
+    /// Print a node as structured data.
+    Get(GetArgs),
+    /// Store structured data as nodes; standard input without a file.
+    Put(PutArgs),
+    /// Print the block in which a path ends, and what of the path leads on inside it.
+    Resolve(ResolveArgs),
     /// Print a DAG as a CAR.
     Export(ExportArgs),
     /// Store the blocks of CARs; standard input without one.
     Import(ImportArgs),
     /// Count blocks and bytes of DAGs.
     Stat(StatArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GetArgs {
+    /// CID or path; it may lead on inside the last block.
+    #[arg(value_name = "PATH")]
+    path: String,
+    /// Codec to print it in: dag-json, dag-cbor, dag-pb, json, cbor or raw.
+    #[arg(long, value_name = "NAME", default_value = "dag-json")]
+    output_codec: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    /// Files, each of one node.
+    #[arg(value_name = "FILE")]
+    paths: Vec<PathBuf>,
+    /// Codec to store them in.
+    #[arg(long, value_name = "NAME", default_value = "dag-cbor")]
+    store_codec: String,
+    /// Codec that they are in.
+    #[arg(long, value_name = "NAME", default_value = "dag-json")]
+    input_codec: String,
+    /// Keep the nodes and all that they link.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    pin: bool,
+    /// Hash function; by default the configured one.
+    #[arg(long, value_name = "NAME")]
+    hash: Option<String>,
+    /// Has no effect: blocks above 2 MiB are always refused, since no peer takes them.
+    #[arg(long)]
+    allow_big_block: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResolveArgs {
+    /// Path.
+    #[arg(value_name = "PATH")]
+    path: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,6 +105,27 @@ pub(crate) struct StatArgs {
 
 pub(super) async fn run(command: Dag, session: &Session) -> Result<()> {
     match command {
+        Dag::Get(args) => {
+            let command = Get { path: args.path, output_codec: Some(args.output_codec) };
+            session.write(command, Some(false)).await
+        }
+        Dag::Put(args) => {
+            let command = Put {
+                store_codec: Some(args.store_codec),
+                input_codec: Some(args.input_codec),
+                hash: args.hash,
+                pin: args.pin,
+                allow_big_block: args.allow_big_block,
+                files: Some(walk::files(args.paths)),
+            };
+            session.print(command, |out, stored| super::line!(out, "{}", stored.cid.cid)).await
+        }
+        Dag::Resolve(args) => {
+            let text = |out: &mut String, end: PathEnd| {
+                super::line!(out, "{}{}", end.cid.cid, escape(&end.rem_path))
+            };
+            session.print(Resolve { path: args.path }, text).await
+        }
         Dag::Export(args) => {
             let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
             let progress = args.progress.or(on_terminal.then_some(false));

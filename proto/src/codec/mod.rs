@@ -16,6 +16,21 @@ use crate::cid::{CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
 
 pub use value::Value;
 
+/// The codecs that blocks are read and written in, by their names in the multicodec table.
+const NAMES: [(&str, u64); 6] = [
+    ("raw", RAW),
+    ("dag-pb", DAG_PB),
+    ("dag-cbor", DAG_CBOR),
+    ("dag-json", DAG_JSON),
+    ("cbor", CBOR),
+    ("json", JSON),
+];
+
+/// The codec of a name in the multicodec table; `None` for one that [`decode`] does not know.
+pub fn from_name(name: &str) -> Option<u64> {
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, codec)| *codec)
+}
+
 /// Why the bytes of a block do not decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -134,7 +149,7 @@ pub fn decode(codec: u64, bytes: &Bytes) -> Result<Value, DecodeError> {
     }
 }
 
-/// The canonical bytes of a value under `codec`.
+/// The bytes of a value under `codec`: the canonical ones where the codec has such, otherwise those that Kubo writes.
 ///
 /// # Errors
 /// [`EncodeError`] for a value that the codec cannot say, and for a codec that [`decode`] does not know.
@@ -226,7 +241,27 @@ mod tests {
         assert_eq!(json(r#" { "b" : 1 , "a" : 2 } "#), r#"{"a":2,"b":1}"#);
         assert_eq!(json(r#"{"/":{"bytes":"AQ=="}}"#), r#"{"/":{"bytes":"AQ"}}"#);
         assert_eq!(convert(DAG_CBOR, &hex("a26162016161f6"), DAG_JSON), r#"{"a":null,"b":1}"#);
-        assert_eq!(json("1.0"), "1.0");
+        assert_eq!(json("1.0"), "1");
+        assert_eq!(json("-0.0"), "-0");
+        assert_eq!(
+            json(r#""\"\\\/\b\f\n\r\t\u007f\u2028\ud83d\ude00""#),
+            "\"\\\"\\\\/\\u0008\\u000c\\n\\r\\t\u{7f}\\u2028😀\""
+        );
+    }
+
+    #[test]
+    fn plain_formats_keep_the_order_of_keys_and_plain_json_has_lines() {
+        // Source: `ipfs dag put --store-codec` and `ipfs block get` of Kubo 0.43.
+        let value = br#"{"b":[1,{"c":null},[],{}],"a":1.5,"g":1.0}"#;
+        let lines = "{\n\t\"b\": [\n\t\t1,\n\t\t{\n\t\t\t\"c\": null\n\t\t},\n\t\t[],\n\t\t{}\n\t],\n\t\"a\": 1.5,\n\t\"g\": 1\n}\n";
+        assert_eq!(convert(DAG_JSON, value, JSON), lines);
+        assert_eq!(convert(DAG_JSON, b"[]", JSON), "[]\n");
+        assert_eq!(convert(DAG_JSON, br#""x""#, JSON), r#""x""#);
+        assert_eq!(convert(DAG_JSON, br#"{"f":1,"aa":2,"b":3}"#, CBOR), hex("a361660162616102616203"));
+        let node = br#"{"Data":{"/":{"bytes":""}},"Links":[]}"#;
+        let bytes = convert(DAG_JSON, node, DAG_PB);
+        let Value::Map(entries) = decode(DAG_PB, &bytes).unwrap() else { panic!("a node is a map") };
+        assert_eq!(entries[0].0, "Links");
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn seek_key(reader: &mut Reader<'_>, count: u64, wanted: &str) -> Result<bool, R
 
 /// Goes to an item in a list of `count` items.
 fn seek_index(reader: &mut Reader<'_>, count: u64, wanted: &str) -> Result<bool, Reason> {
-    let Some(wanted) = parse_index(wanted).filter(|&wanted| wanted < count) else { return Ok(false) };
+    let Some(wanted) = parse_index::<u64>(wanted).filter(|&wanted| wanted < count) else { return Ok(false) };
     for _ in 0..wanted {
         skip(reader)?;
     }
@@ -79,7 +79,7 @@ fn seek_index(reader: &mut Reader<'_>, count: u64, wanted: &str) -> Result<bool,
 }
 
 /// An index in decimal, in its shortest form.
-fn parse_index(text: &str) -> Option<u64> {
+pub(super) fn parse_index<N: std::str::FromStr>(text: &str) -> Option<N> {
     let is_shortest = text == "0" || !text.starts_with(['0', '+']);
     text.parse().ok().filter(|_| is_shortest)
 }
@@ -171,7 +171,7 @@ impl<'de> Visitor<'de> for Follow<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Found, A::Error> {
-        let wanted = self.segments.get(self.index).and_then(|segment| parse_index(segment));
+        let wanted = self.segments.get(self.index).and_then(|segment| parse_index::<u64>(segment));
         let mut found = None;
         for at in 0.. {
             if Some(at) == wanted {

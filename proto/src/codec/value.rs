@@ -2,6 +2,7 @@
 //!
 //! Source: <https://ipld.io/docs/data-model/>.
 
+use super::path::parse_index;
 use crate::cid::Cid;
 
 /// One value and all inside it.
@@ -34,6 +35,14 @@ impl Value {
             Self::Map(entries) => entries.iter().find(|(known, _)| known == key).map(|(_, value)| value),
             _ => None,
         }
+    }
+
+    /// The value that a path leads to: through maps by key, through lists by index. A link is not followed.
+    pub fn at<S: AsRef<str>>(&self, path: &[S]) -> Option<&Value> {
+        path.iter().try_fold(self, |value, segment| match value {
+            Self::List(items) => items.get(parse_index::<usize>(segment.as_ref())?),
+            value => value.get(segment.as_ref()),
+        })
     }
 
     /// What kind of value it is, in IPLD's word for it.

@@ -4,7 +4,7 @@ use cairn_node::pins::PinKind;
 use cairn_node::settings::config::import::parse_hash;
 use cairn_node::store::Durability;
 use cairn_proto::block::Block;
-use cairn_proto::cid::{CBOR, DAG_CBOR, DAG_JSON, DAG_PB, HashFunction, JSON, RAW, Version};
+use cairn_proto::cid::{DAG_PB, HashFunction, Version};
 use cairn_proto::limits::MAX_BLOCK_BYTES;
 use cairn_proto::path::ContentPath;
 use serde::{Deserialize, Serialize};
@@ -14,17 +14,6 @@ use crate::command::{Binder, Command, JsonEvent, Output, Piece};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::files::Files;
-
-/// Codecs by their names in the multicodec table.
-const CODECS: [(&str, u64); 7] = [
-    ("raw", RAW),
-    ("dag-pb", DAG_PB),
-    ("protobuf", DAG_PB),
-    ("dag-cbor", DAG_CBOR),
-    ("dag-json", DAG_JSON),
-    ("cbor", CBOR),
-    ("json", JSON),
-];
 
 /// A block and its length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,9 +155,8 @@ impl Put {
             (None, Some(format)) => format,
             (None, None) => "raw",
         };
-        let codec = CODECS.iter().find(|(known, _)| *known == name).map(|(_, codec)| *codec);
-        let codec = codec.ok_or_else(|| Error::client(format!("no such codec: {name:?}")))?;
-        Ok((Version::V1, codec, hash))
+        let name = if name == "protobuf" { "dag-pb" } else { name };
+        Ok((Version::V1, super::dag::codec_of(name)?, hash))
     }
 }
 

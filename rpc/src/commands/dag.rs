@@ -1,4 +1,6 @@
-//! `dag export`, `dag import`, `dag stat`.
+//! `dag export`, `dag import`, `dag stat`; single nodes in `nodes`.
+
+mod nodes;
 
 use std::collections::HashSet;
 use std::io::Cursor;
@@ -16,6 +18,9 @@ use crate::command::{Binder, Command, JsonEvent, Output, Piece};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::files::{Files, Part};
+
+pub(super) use nodes::codec_of;
+pub use nodes::{Get, PathEnd, Put, Resolve, Stored};
 
 /// Blocks between two events of progress.
 const PROGRESS_STEP: u64 = 256;

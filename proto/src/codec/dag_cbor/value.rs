@@ -103,7 +103,7 @@ fn simple(argument: u64, head_len: usize) -> Result<Value, Reason> {
     }
 }
 
-/// The canonical bytes of a value: shortest numbers, and keys by length, then by bytes.
+/// The bytes of a value: shortest numbers, and for DAG-CBOR keys by length, then by bytes.
 ///
 /// # Errors
 /// [`EncodeError`] for what the format cannot say.
@@ -134,9 +134,12 @@ fn write(value: &Value, dialect: Dialect, out: &mut Vec<u8>, depth: usize) -> Re
         }
         Value::Map(entries) => {
             put_head(out, MAP, entries.len() as u64);
-            let mut sorted: Vec<_> = entries.iter().collect();
-            sorted.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
-            for (key, value) in sorted {
+            let mut entries: Vec<_> = entries.iter().collect();
+            // Kubo leaves the keys of plain CBOR as they come.
+            if dialect.has_links {
+                entries.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+            }
+            for (key, value) in entries {
                 put_string(out, TEXT, key.as_bytes());
                 write(value, dialect, out, depth + 1)?;
             }

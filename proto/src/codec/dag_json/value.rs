@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use multibase::Base;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -126,89 +126,131 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
     Base::Base64.decode(text.trim_end_matches('=')).map_err(|error| error.to_string())
 }
 
-/// The bytes of a value: no space, and keys in the order of their bytes.
+/// The bytes of a value, as Kubo writes them. DAG-JSON has no space, and keys in the order of their bytes; plain JSON has a
+/// line for each value, a tab for each level, and keys as they come.
 ///
 /// # Errors
 /// [`EncodeError`] for what the format cannot say.
 pub(crate) fn encode(value: &Value, dialect: Dialect) -> Result<Vec<u8>, EncodeError> {
-    let mut out = String::new();
-    write(value, dialect, &mut out, 0)?;
-    Ok(out.into_bytes())
+    let mut writer = Writer { dialect, out: String::new(), depth: 0 };
+    writer.value(value)?;
+    if !dialect.is_dag && matches!(value, Value::List(_) | Value::Map(_)) {
+        writer.out.push('\n');
+    }
+    Ok(writer.out.into_bytes())
 }
 
-fn write(value: &Value, dialect: Dialect, out: &mut String, depth: usize) -> Result<(), EncodeError> {
-    if depth > MAX_CBOR_DEPTH {
-        return Err(EncodeError::TooDeep);
-    }
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Value::Integer(value) => out.push_str(&value.to_string()),
-        Value::Float(value) if value.is_finite() => out.push_str(&float(*value)),
-        Value::Float(_) => return Err(EncodeError::NotFinite),
-        Value::String(text) => write_text(text, out),
-        Value::Bytes(bytes) if dialect.is_dag => {
-            out.push_str(r#"{"/":{"bytes":""#);
-            out.push_str(&Base::Base64.encode(bytes));
-            out.push_str("\"}}");
-        }
-        Value::Link(cid) if dialect.is_dag => {
-            out.push_str(r#"{"/":""#);
-            out.push_str(&cid.to_string());
-            out.push_str("\"}");
-        }
-        Value::Bytes(_) | Value::Link(_) => {
-            return Err(EncodeError::Kind { format: dialect.name, kind: value.kind() });
-        }
-        Value::List(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write(item, dialect, out, depth + 1)?;
-            }
-            out.push(']');
-        }
-        Value::Map(entries) => write_map(entries, dialect, out, depth)?,
-    }
-    Ok(())
-}
-
-fn write_map(
-    entries: &[(String, Value)],
+struct Writer {
     dialect: Dialect,
-    out: &mut String,
+    out: String,
+    /// Lists and maps that are open.
     depth: usize,
-) -> Result<(), EncodeError> {
-    let mut sorted: Vec<_> = entries.iter().collect();
-    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
-    out.push('{');
-    for (index, (key, value)) in sorted.into_iter().enumerate() {
-        if index > 0 {
-            out.push(',');
+}
+
+impl Writer {
+    fn value(&mut self, value: &Value) -> Result<(), EncodeError> {
+        if self.depth > MAX_CBOR_DEPTH {
+            return Err(EncodeError::TooDeep);
         }
-        write_text(key, out);
-        out.push(':');
-        write(value, dialect, out, depth + 1)?;
+        match value {
+            Value::Null => self.out.push_str("null"),
+            Value::Bool(value) => self.out.push_str(if *value { "true" } else { "false" }),
+            Value::Integer(value) => self.out.push_str(&value.to_string()),
+            Value::Float(value) if value.is_finite() => self.out.push_str(&float(*value)),
+            Value::Float(_) => return Err(EncodeError::NotFinite),
+            Value::String(text) => self.text(text),
+            Value::Bytes(bytes) if self.dialect.is_dag => {
+                self.out.push_str(r#"{"/":{"bytes":""#);
+                self.out.push_str(&Base::Base64.encode(bytes));
+                self.out.push_str("\"}}");
+            }
+            Value::Link(cid) if self.dialect.is_dag => {
+                self.out.push_str(r#"{"/":""#);
+                self.out.push_str(&cid.to_string());
+                self.out.push_str("\"}");
+            }
+            Value::Bytes(_) | Value::Link(_) => {
+                return Err(EncodeError::Kind { format: self.dialect.name, kind: value.kind() });
+            }
+            Value::List(items) => self.enclosed(['[', ']'], items, Self::value)?,
+            Value::Map(entries) => {
+                let mut entries: Vec<_> = entries.iter().collect();
+                if self.dialect.is_dag {
+                    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+                }
+                self.enclosed(['{', '}'], &entries, |writer, (key, value)| {
+                    writer.text(key);
+                    writer.out.push_str(if writer.dialect.is_dag { ":" } else { ": " });
+                    writer.value(value)
+                })?;
+            }
+        }
+        Ok(())
     }
-    out.push('}');
-    Ok(())
+
+    /// Items between two brackets.
+    fn enclosed<T>(
+        &mut self,
+        [open, close]: [char; 2],
+        items: &[T],
+        write: impl Fn(&mut Self, &T) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.out.push(open);
+        self.depth += 1;
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            self.new_line();
+            write(self, item)?;
+        }
+        self.depth -= 1;
+        if !items.is_empty() {
+            self.new_line();
+        }
+        self.out.push(close);
+        Ok(())
+    }
+
+    fn new_line(&mut self) {
+        if !self.dialect.is_dag {
+            self.out.push('\n');
+            self.out.extend(std::iter::repeat_n('\t', self.depth));
+        }
+    }
+
+    /// A text in quotes. Go escapes two line ends of Unicode that JSON allows, and has no short forms of `\b` and `\f`.
+    fn text(&mut self, text: &str) {
+        self.out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => self.out.push_str("\\\""),
+                '\\' => self.out.push_str("\\\\"),
+                '\n' => self.out.push_str("\\n"),
+                '\r' => self.out.push_str("\\r"),
+                '\t' => self.out.push_str("\\t"),
+                '\0'..' ' | '\u{2028}' | '\u{2029}' => {
+                    // A `String` takes every write.
+                    let _ = write!(self.out, "\\u{:04x}", u32::from(c));
+                }
+                c => self.out.push(c),
+            }
+        }
+        self.out.push('"');
+    }
 }
 
-fn write_text(text: &str, out: &mut String) {
-    out.push_str(&serde_json::to_string(text).expect("a text has a JSON form"));
-}
-
-/// A float, as JavaScript and Go write it but for one thing: it always shows that it is one, `1.0` and not `1`.
+/// A float, as JavaScript and Go write it. One without a fraction looks like an integer, and is read again as one.
 ///
-/// Source: <https://ipld.io/specs/codecs/dag-json/spec/#float>.
+/// # Differences
+/// Not from Kubo, but from <https://ipld.io/specs/codecs/dag-json/spec/>, by which `1.0` should show that it is a float.
+/// Neither Kubo nor `@ipld/dag-json` does so, and the CIDs that people have are theirs.
+/// (`what_is_read_need_not_be_canonical_where_kubo_does_not_demand_it`)
 fn float(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-6..1e21).contains(&size) {
         let text = format!("{value:e}");
         return if text.contains("e-") { text } else { text.replace('e', "e+") };
     }
-    let text = value.to_string();
-    if text.contains('.') { text } else { text + ".0" }
+    value.to_string()
 }

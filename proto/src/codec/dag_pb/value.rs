@@ -8,7 +8,7 @@ use super::{PbLink, PbNode};
 use crate::codec::{EncodeError, Value};
 
 impl PbNode {
-    /// The node as IPLD data. A name that is not UTF-8 is replaced where it is not.
+    /// The node as IPLD data, links before data as in the block. A name that is not UTF-8 is replaced where it is not.
     pub(crate) fn to_value(&self) -> Value {
         let key = |name: &str, value| (name.to_owned(), value);
         let links = self.links.iter().map(|link| {
@@ -21,7 +21,7 @@ impl PbNode {
         });
         let links = key("Links", Value::List(links.collect()));
         let data = self.data.as_ref().map(|data| key("Data", Value::Bytes(data.to_vec())));
-        Value::Map(data.into_iter().chain([links]).collect())
+        Value::Map(std::iter::once(links).chain(data).collect())
     }
 
     /// The node that a value stands for.
