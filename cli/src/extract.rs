@@ -5,6 +5,8 @@
 //!
 //! The archive comes from a daemon, and its names from whoever made the content: both are taken for hostile.
 
+mod attributes;
+
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -13,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use self::attributes::Attributes;
+pub(crate) use self::attributes::FolderAttributes;
 
 /// Room that is left free on the disk, in bytes.
 const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
@@ -88,25 +93,47 @@ fn parent(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes what an archive holds: one file, link or folder at its top, which becomes `path`.
+/// Modes that an archive has where the content says nothing.
+const USUAL_FILE: u32 = 0o644;
+const USUAL_FOLDER: u32 = 0o755;
+
+/// Makes what an archive holds: one file, link or folder at its top, which becomes `path`. Gives what is to be set on the
+/// folders in the end.
 ///
 /// # Errors
 /// A name or an entry that has no place below the top, an entry that comes twice, a torn archive, a full disk.
-pub(crate) fn extract(archive: impl Read, path: &Path, mut on_bytes: impl FnMut(u64)) -> Result<()> {
+pub(crate) fn extract(
+    archive: impl Read,
+    path: &Path,
+    mut on_bytes: impl FnMut(u64),
+) -> Result<FolderAttributes> {
     let mut archive = tar::Archive::new(archive);
-    let mut made = Made { top: None, path: path.to_owned(), folders: HashSet::new() };
+    let mut made = Made {
+        top: None,
+        path: path.to_owned(),
+        folders: HashSet::new(),
+        folder_attributes: FolderAttributes::default(),
+    };
     for entry in archive.entries()? {
         let mut entry = entry.context("the archive is damaged")?;
         let name = entry.path_bytes().into_owned();
         let name = String::from_utf8(name).ok().context("the archive has a name that is not UTF-8")?;
         let kind = entry.header().entry_type();
         match kind {
-            tar::EntryType::Directory => made.folder(&name)?,
-            tar::EntryType::Regular => made.file(&name, &mut entry, &mut on_bytes)?,
+            tar::EntryType::Directory => {
+                let attributes = Attributes::of(&mut entry, USUAL_FOLDER)?;
+                made.folder(&name, attributes)?;
+            }
+            tar::EntryType::Regular => {
+                let attributes = Attributes::of(&mut entry, USUAL_FILE)?;
+                made.file(&name, attributes, &mut entry, &mut on_bytes)?;
+            }
             tar::EntryType::Symlink => {
                 let target = entry.link_name_bytes().map(|target| target.into_owned());
                 let target = target.and_then(|target| String::from_utf8(target).ok());
-                made.symlink(&name, &target.context("the archive has a link without a target")?)?;
+                let target = target.context("the archive has a link without a target")?;
+                let attributes = Attributes::of(&mut entry, 0)?;
+                made.symlink(&name, attributes.of_link(), &target)?;
             }
             other => bail!(
                 "the archive has an entry that is no file, folder or link, name={name:?} type={other:?}"
@@ -114,7 +141,7 @@ pub(crate) fn extract(archive: impl Read, path: &Path, mut on_bytes: impl FnMut(
         }
     }
     ensure!(made.top.is_some(), "the archive is empty");
-    Ok(())
+    Ok(made.folder_attributes)
 }
 
 /// What was made so far.
@@ -125,26 +152,37 @@ struct Made {
     path: PathBuf,
     /// Folders made here: the only ones in which anything else is made.
     folders: HashSet<PathBuf>,
+    folder_attributes: FolderAttributes,
 }
 
 impl Made {
-    fn folder(&mut self, name: &str) -> Result<()> {
+    fn folder(&mut self, name: &str, attributes: Attributes) -> Result<()> {
         let path = self.place(name.strip_suffix('/').unwrap_or(name))?;
         fs::DirBuilder::new().mode(0o755).create(&path).with_context(|| failed(name))?;
+        let below = path.strip_prefix(&self.path).expect("a place is below the top").to_owned();
+        self.folder_attributes.note(below, attributes);
         self.folders.insert(path);
         Ok(())
     }
 
-    fn file(&mut self, name: &str, content: &mut impl Read, on_bytes: &mut impl FnMut(u64)) -> Result<()> {
+    fn file(
+        &mut self,
+        name: &str,
+        attributes: Attributes,
+        content: &mut impl Read,
+        on_bytes: &mut impl FnMut(u64),
+    ) -> Result<()> {
         let path = self.place(name)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
         let mut file = file.with_context(|| failed(name))?;
-        copy(content, &mut file, on_bytes).with_context(|| failed(name))
+        copy(content, &mut file, on_bytes).with_context(|| failed(name))?;
+        attributes.apply(&path)
     }
 
-    fn symlink(&mut self, name: &str, target: &str) -> Result<()> {
+    fn symlink(&mut self, name: &str, attributes: Attributes, target: &str) -> Result<()> {
         let path = self.place(name)?;
-        std::os::unix::fs::symlink(target, &path).with_context(|| failed(name))
+        std::os::unix::fs::symlink(target, &path).with_context(|| failed(name))?;
+        attributes.apply(&path)
     }
 
     /// Where a name belongs on disk: below the top, in a folder that was made here.

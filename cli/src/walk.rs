@@ -6,11 +6,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::vec;
 
 use bytes::Bytes;
+use cairn_proto::unixfs::{Attributes, Mtime};
 use cairn_rpc::files::{Files, Part};
 use cairn_rpc::{Error, Result};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -46,6 +47,8 @@ pub(crate) struct WalkOptions {
     pub(crate) empty_folders: bool,
     /// Add what a named link points to, not the link.
     pub(crate) dereference_args: bool,
+    /// Tell mode and time of each.
+    pub(crate) attributes: bool,
     /// Patterns of what to leave out, as in `.gitignore`.
     pub(crate) ignore: Gitignore,
 }
@@ -229,7 +232,8 @@ impl Walk<'_> {
         let kind = metadata.file_type();
         if kind.is_dir() {
             let entries = self.folder(&path)?;
-            if self.options.empty_folders {
+            if self.options.empty_folders || self.options.attributes {
+                self.attributes(metadata)?;
                 self.sink.push(Part::Directory { path: name.clone() }, 0)?;
             }
             return Ok(Some(Folder { path, name, entries }));
@@ -239,6 +243,7 @@ impl Walk<'_> {
             let target = target.into_os_string().into_string();
             let target = target
                 .map_err(|_| Error::client(format!("the target of a link is not UTF-8, path={path:?}")))?;
+            self.attributes(metadata)?;
             self.sink.push(Part::Symlink { path: name, target }, 0)?;
         } else if kind.is_file() {
             self.file(&path, name)?;
@@ -248,6 +253,17 @@ impl Walk<'_> {
             )));
         }
         Ok(None)
+    }
+
+    /// Tells mode and time of the part that comes next, if they are wanted.
+    fn attributes(&mut self, metadata: &fs::Metadata) -> Result<()> {
+        if !self.options.attributes {
+            return Ok(());
+        }
+        let nanos = u32::try_from(metadata.mtime_nsec()).ok().filter(|nanos| *nanos > 0);
+        let mtime = Mtime { seconds: metadata.mtime(), nanos };
+        let attributes = Attributes { mode: Some(metadata.mode() & 0o7777), mtime: Some(mtime) };
+        self.sink.push(Part::Attributes(attributes), 0)
     }
 
     /// Names in a folder, sorted by their bytes, without what is hidden.
@@ -276,6 +292,7 @@ impl Walk<'_> {
         if !metadata.is_file() {
             return Err(Error::client(format!("not a regular file any more, path={path:?}")));
         }
+        self.attributes(&metadata)?;
         if metadata.len() > SMALL_FILE_BYTES {
             return self.sink.push(Part::Local { path: name, file }, 0);
         }
@@ -329,6 +346,7 @@ mod tests {
             hidden: false,
             empty_folders: true,
             dereference_args: false,
+            attributes: false,
             ignore: Gitignore::empty(),
         }
     }

@@ -40,7 +40,7 @@ impl Known {
         Self {
             roots: headers::roots(&resolved.roots),
             etag: headers::etag(&resolved.cid, ""),
-            modified: resolved.modified.and_then(headers::date),
+            modified: resolved.attributes.modified().and_then(headers::date),
             resolved,
             media_type: OnceLock::new(),
             content: OnceLock::new(),
@@ -125,6 +125,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use cairn_proto::cid::{Cid, HashFunction, RAW};
+    use cairn_proto::unixfs::Attributes;
 
     use super::*;
 
@@ -135,7 +136,7 @@ mod tests {
             kind: NodeKind::File { len_bytes },
             roots: vec![cid],
             remainder: Vec::new(),
-            modified: None,
+            attributes: Attributes::default(),
         };
         (ContentPath::from_cid(cid), Arc::new(Known::new(resolved)))
     }

@@ -69,6 +69,15 @@ impl Block {
         if matches { Ok(Self { cid, data }) } else { Err(BlockError::Mismatch { cid }) }
     }
 
+    /// The block of `data` under a CID of version 1 that carries it in itself.
+    ///
+    /// # Errors
+    /// [`BlockError::Cid`] for more than [`crate::limits::MAX_DIGEST_BYTES`].
+    pub fn identity(codec: u64, data: &[u8]) -> Result<Self, BlockError> {
+        let hash = Multihash::wrap(IDENTITY, data).map_err(|error| CidError::Malformed(error.to_string()))?;
+        Ok(Self { cid: Cid::new_v1(codec, hash), data: Bytes::copy_from_slice(data) })
+    }
+
     /// The block that an identity CID carries in itself.
     pub fn from_identity(cid: Cid) -> Option<Self> {
         let data = Bytes::copy_from_slice(crate::cid::identity_content(&cid)?);

@@ -17,6 +17,7 @@ use crate::cid::Cid;
 use crate::ipns::Name;
 use crate::path::ContentPath;
 use crate::routing::Routing;
+use crate::unixfs::Attributes;
 
 /// A future that a port returns.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ContentError>> + Send + 'a>>;
@@ -84,8 +85,8 @@ pub struct Resolved {
     pub roots: Vec<Cid>,
     /// Segments that lead on inside the block at the end, whose value is not a link; empty for every UnixFS path.
     pub remainder: Vec<String>,
-    /// When the file was changed last, if it tells.
-    pub modified: Option<SystemTime>,
+    /// Mode and time of what is there, where it says so.
+    pub attributes: Attributes,
 }
 
 /// Where a path leads once its names are resolved.

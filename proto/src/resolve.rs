@@ -5,8 +5,6 @@
 //!
 //! Source: <https://specs.ipfs.tech/http-gateways/path-gateway/>.
 
-use std::time::SystemTime;
-
 use crate::block::Block;
 use crate::cid::{Cid, DAG_CBOR, DAG_JSON, DAG_PB, RAW};
 use crate::codec::DecodeError;
@@ -15,7 +13,7 @@ use crate::codec::path::{Found, find_in_cbor, find_in_json};
 use crate::content::{NodeKind, Resolved};
 use crate::path::{ContentPath, Root};
 use crate::unixfs::hamt::{Child, HashBits, Shard};
-use crate::unixfs::{self, Data, Node};
+use crate::unixfs::{self, Attributes, Data, Node};
 use crate::walk::{Machine, Step};
 
 /// Why a path leads nowhere.
@@ -75,10 +73,10 @@ pub struct Resolver {
     roots: Vec<Cid>,
     /// The block to be read next.
     at: Cid,
+    /// Mode and time of the last UnixFS node that was read.
+    attributes: Attributes,
     /// Inside a sharded directory: what the shards above left of the hash of the name.
     shard: Option<HashBits>,
-    /// What the block that was read last tells of the last change.
-    modified: Option<SystemTime>,
     state: State,
 }
 
@@ -106,8 +104,8 @@ impl Resolver {
             used_count: 0,
             roots: vec![at],
             at,
+            attributes: Attributes::default(),
             shard: None,
-            modified: None,
             state,
         }
     }
@@ -150,10 +148,13 @@ impl Resolver {
                 self.state = State::Ask;
                 return;
             }
-            Ok(Next::End(kind, remainder)) => {
-                let roots = std::mem::take(&mut self.roots);
-                Ok(Resolved { cid: self.at, kind, roots, remainder, modified: self.modified })
-            }
+            Ok(Next::End(kind, remainder)) => Ok(Resolved {
+                cid: self.at,
+                kind,
+                roots: std::mem::take(&mut self.roots),
+                remainder,
+                attributes: self.attributes,
+            }),
             Err(error) => Err(error),
         };
         self.state = State::Ended(Box::new(end));
@@ -161,9 +162,9 @@ impl Resolver {
 
     fn read_dag_pb(&mut self, block: &Block) -> Result<Next, ResolveError> {
         let node = PbNode::decode(block.data()).map_err(|source| self.undecodable(source))?;
-        let data = node.data.as_ref().and_then(|data| Data::decode(data).ok());
-        self.modified = data.as_ref().and_then(|data| data.mtime?.time());
-        if data.is_none() && self.shard.is_none() {
+        let message = node.data.as_ref().and_then(|data| Data::decode(data).ok());
+        self.attributes = message.as_ref().map(Data::attributes).unwrap_or_default();
+        if message.is_none() && self.shard.is_none() {
             return match self.rest().first() {
                 Some(_) => self.look_up(&node.links),
                 None => Ok(Next::End(NodeKind::Data { codec: DAG_PB }, Vec::new())),
@@ -243,11 +244,11 @@ impl Resolver {
 
     /// Goes to what the next segment links.
     fn follow(&mut self, cid: Cid) -> Next {
+        self.attributes = Attributes::default();
         self.used_count += 1;
         self.roots.push(cid);
         self.at = cid;
         self.shard = None;
-        self.modified = None;
         Next::Block
     }
 

@@ -1,14 +1,19 @@
 //! Archives: the heads of a POSIX `ustar` file with PAX records for what does not fit.
 //!
-//! Source: IEEE Std 1003.1-2017, `pax` (Interchange Formats). Times are 0, so one DAG always gives the same archive.
+//! Source: IEEE Std 1003.1-2017, `pax` (Interchange Formats). A time that is not known is 0, so one DAG always gives the same
+//! archive.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::unixfs::{Attributes, Mtime};
 
 /// Length of a head and unit of padding, in bytes.
 const BLOCK: usize = 512;
 
 /// Largest size that eleven octal digits hold, in bytes.
 const MAX_OCTAL: u64 = 0o77_777_777_777;
+
+const NANOS_PER_SECOND: u32 = 1_000_000_000;
 
 /// Longest path and link target in a plain head, in bytes.
 const MAX_NAME: usize = 100;
@@ -43,8 +48,8 @@ pub fn padding(len_bytes: u64) -> Bytes {
     Bytes::from_static(&ZEROS).slice(..(BLOCK - used) % BLOCK)
 }
 
-/// What stands before an entry's content.
-pub fn head(path: &str, kind: Kind<'_>) -> Bytes {
+/// What stands before an entry's content. Where no mode is known, it is the usual one of its kind.
+pub fn head(path: &str, kind: Kind<'_>, attributes: Attributes) -> Bytes {
     let path = match kind {
         Kind::Directory => format!("{path}/"),
         _ => path.to_owned(),
@@ -54,11 +59,14 @@ pub fn head(path: &str, kind: Kind<'_>) -> Bytes {
         Kind::File(size) => (b'0', 0o644, size, ""),
         Kind::Symlink(target) => (b'2', 0o777, 0, target),
     };
+    let mode = attributes.mode.unwrap_or(mode);
+    let (mtime, mtime_record) = time(attributes.mtime);
     let mut records = String::new();
     for (key, value, fits) in [
         ("path", path.as_str(), path.len() <= MAX_NAME && path.is_ascii()),
         ("linkpath", target, target.len() <= MAX_NAME && target.is_ascii()),
         ("size", &size.to_string(), size <= MAX_OCTAL),
+        ("mtime", mtime_record.as_deref().unwrap_or_default(), mtime_record.is_none()),
     ] {
         if !fits {
             records += &record(key, value);
@@ -66,12 +74,38 @@ pub fn head(path: &str, kind: Kind<'_>) -> Bytes {
     }
     let mut out = BytesMut::new();
     if !records.is_empty() {
-        plain_head(&mut out, "PaxHeaders/0", "", b'x', 0o644, records.len() as u64);
+        let plain = Plain {
+            path: "PaxHeaders/0",
+            target: "",
+            flag: b'x',
+            mode: 0o644,
+            size: records.len() as u64,
+            mtime: 0,
+        };
+        plain.put(&mut out);
         out.put_slice(records.as_bytes());
         out.put_slice(&padding(records.len() as u64));
     }
-    plain_head(&mut out, &path, target, flag, mode, size);
+    Plain { path: &path, target, flag, mode, size, mtime }.put(&mut out);
     out.freeze()
+}
+
+/// A time as a plain head has it, and its record where that is not all of it.
+fn time(mtime: Option<Mtime>) -> (u64, Option<String>) {
+    let Some(Mtime { seconds, nanos }) = mtime else { return (0, None) };
+    let nanos = nanos.filter(|nanos| (1..NANOS_PER_SECOND).contains(nanos));
+    let plain = u64::try_from(seconds).ok().filter(|seconds| *seconds <= MAX_OCTAL);
+    let record = match nanos {
+        None if plain.is_some() => None,
+        None => Some(seconds.to_string()),
+        Some(nanos) if seconds >= 0 => Some(format!("{seconds}.{nanos:09}")),
+        // Nanoseconds count forward, and a decimal fraction away from zero.
+        Some(nanos) => {
+            let (whole, fraction) = ((seconds + 1).unsigned_abs(), NANOS_PER_SECOND - nanos);
+            Some(format!("-{whole}.{fraction:09}"))
+        }
+    };
+    (plain.unwrap_or(0), record)
 }
 
 /// One PAX record; its length counts itself.
@@ -84,21 +118,33 @@ fn record(key: &str, value: &str) -> String {
     format!("{len} {key}={value}\n")
 }
 
-fn plain_head(out: &mut BytesMut, path: &str, target: &str, flag: u8, mode: u32, size: u64) {
-    let mut head = [0_u8; BLOCK];
-    put(&mut head[0..100], path.as_bytes());
-    put(&mut head[100..108], format!("{mode:07o}").as_bytes());
-    put(&mut head[108..116], b"0000000");
-    put(&mut head[116..124], b"0000000");
-    put(&mut head[124..136], format!("{:011o}", size.min(MAX_OCTAL)).as_bytes());
-    put(&mut head[136..148], b"00000000000");
-    put(&mut head[148..156], b"        ");
-    head[156] = flag;
-    put(&mut head[157..257], target.as_bytes());
-    put(&mut head[257..265], b"ustar\x0000");
-    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
-    put(&mut head[148..156], format!("{sum:06o}\0 ").as_bytes());
-    out.put_slice(&head);
+/// A head without records.
+struct Plain<'a> {
+    path: &'a str,
+    target: &'a str,
+    flag: u8,
+    mode: u32,
+    size: u64,
+    mtime: u64,
+}
+
+impl Plain<'_> {
+    fn put(&self, out: &mut BytesMut) {
+        let mut head = [0_u8; BLOCK];
+        put(&mut head[0..100], self.path.as_bytes());
+        put(&mut head[100..108], format!("{:07o}", self.mode).as_bytes());
+        put(&mut head[108..116], b"0000000");
+        put(&mut head[116..124], b"0000000");
+        put(&mut head[124..136], format!("{:011o}", self.size.min(MAX_OCTAL)).as_bytes());
+        put(&mut head[136..148], format!("{:011o}", self.mtime).as_bytes());
+        put(&mut head[148..156], b"        ");
+        head[156] = self.flag;
+        put(&mut head[157..257], self.target.as_bytes());
+        put(&mut head[257..265], b"ustar\x0000");
+        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+        put(&mut head[148..156], format!("{sum:06o}\0 ").as_bytes());
+        out.put_slice(&head);
+    }
 }
 
 fn put(field: &mut [u8], value: &[u8]) {
@@ -161,7 +207,7 @@ mod tests {
         ];
         let mut archive = Vec::new();
         for (path, kind) in cases {
-            archive.extend_from_slice(&head(path, kind));
+            archive.extend_from_slice(&head(path, kind, Attributes::default()));
             if let Kind::File(size) = kind {
                 archive.extend_from_slice(b"hello");
                 archive.extend_from_slice(&padding(size));
@@ -184,8 +230,37 @@ mod tests {
     #[test]
     fn sizes_above_eight_gibibytes_stand_in_a_record() {
         for (size, in_record) in [(MAX_OCTAL, false), (MAX_OCTAL + 1, true)] {
-            let head = head("f", Kind::File(size));
+            let head = head("f", Kind::File(size), Attributes::default());
             assert_eq!(String::from_utf8_lossy(&head).contains(&format!(" size={size}\n")), in_record);
+        }
+    }
+
+    #[test]
+    fn modes_and_times_are_read_by_others() {
+        for (seconds, nanos, expected) in [
+            (0, None, None),
+            (1_700_000_000, None, None),
+            (1_700_000_000, Some(500_000_000), Some("1700000000.500000000")),
+            (-7, None, Some("-7")),
+            (-6, Some(750_000_000), Some("-5.250000000")),
+            (-1, Some(750_000_000), Some("-0.250000000")),
+            // Not a fraction of a second.
+            (5, Some(u32::MAX), None),
+        ] {
+            let attributes = Attributes { mode: Some(0o4751), mtime: Some(Mtime { seconds, nanos }) };
+            let mut archive = head("f", Kind::File(0), attributes).to_vec();
+            archive.extend_from_slice(&end());
+            let mut archive = ::tar::Archive::new(archive.as_slice());
+            let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+            assert_eq!(entry.header().mode().unwrap(), 0o4751);
+            let record = entry
+                .pax_extensions()
+                .unwrap()
+                .map(|mut records| records.next().unwrap().unwrap().value().unwrap().to_owned());
+            assert_eq!(record.as_deref(), expected, "{seconds} {nanos:?}");
+            if expected.is_none() {
+                assert_eq!(entry.header().mtime().unwrap(), seconds.unsigned_abs());
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use cairn_proto::unixfs::Attributes;
 use cairn_proto::unixfs::import::Leaf;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -57,6 +58,8 @@ pub enum Part {
     },
     /// The next content of the [`Part::Stream`] before.
     Data(Bytes),
+    /// Mode and time of the part that follows, which is neither this nor data.
+    Attributes(Attributes),
 }
 
 /// Parts in batches, so that many small files cost few wake-ups. It ends after the first error.
@@ -78,15 +81,26 @@ impl Files {
         Self { batches: batches.fuse().boxed(), ready: VecDeque::new() }
     }
 
-    /// The next part; the data of a stream that nobody read is skipped.
+    /// The next part that is neither data nor attributes; the data of a stream that nobody read is skipped.
     ///
     /// # Errors
     /// What the source says.
     pub async fn next(&mut self) -> Result<Option<Part>> {
+        Ok(self.next_with_attributes().await?.map(|(part, _)| part))
+    }
+
+    /// As [`Self::next`], with what is known of mode and time.
+    ///
+    /// # Errors
+    /// What the source says.
+    pub async fn next_with_attributes(&mut self) -> Result<Option<(Part, Attributes)>> {
+        let mut attributes = Attributes::default();
         loop {
             match self.next_part().await? {
                 Some(Part::Data(_)) => {}
-                part => return Ok(part),
+                Some(Part::Attributes(known)) => attributes = known,
+                Some(part) => return Ok(Some((part, attributes))),
+                None => return Ok(None),
             }
         }
     }

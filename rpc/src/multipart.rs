@@ -1,11 +1,13 @@
 //! Files as the body of a request: `multipart/form-data`, one part each, as Kubo and its clients send them.
 //!
 //! Source: go-ipfs-cmds and boxo `files` (`multifilereader.go`, `multipartfile.go`): names are paths in URL encoding, a
-//! directory has the type `application/x-directory`, a link `application/symlink` and its target as content.
+//! directory has the type `application/x-directory`, a link `application/symlink` and its target as content. The name of a
+//! field may end in a query of `mode`, `mtime` and `mtime-nsecs`.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use cairn_proto::unixfs::Attributes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use multer::{Field, Multipart};
@@ -14,6 +16,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::command::query;
 use crate::error::{Error, Result};
 use crate::files::{Files, Part, check_path};
+
+mod attributes;
+
+pub(crate) use attributes::from_go;
 
 const DIRECTORY: &str = "application/x-directory";
 /// What Kubo's own client calls a directory, beside [`DIRECTORY`].
@@ -74,6 +80,10 @@ async fn read_batch(
         let Some(next) = multipart.next_field().await.map_err(torn)? else { break };
         let path = next.file_name().map_or(Ok(String::new()), query::decode)?;
         check_path(&path)?;
+        let attributes = next.name().map_or(Ok(Attributes::default()), attributes::decode)?;
+        if !attributes.is_empty() {
+            batch.push(Part::Attributes(attributes));
+        }
         match next.content_type().map(|mime| mime.essence_str().to_owned()).as_deref() {
             Some(DIRECTORY | DIRECTORY_FORM) => batch.push(Part::Directory { path }),
             Some(SYMLINK) => {
@@ -106,8 +116,12 @@ fn torn(error: multer::Error) -> Error {
 
 /// Writes files as the body of a request with this boundary.
 pub(crate) fn encode(files: Files, boundary: &str) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
-    let state =
-        Some(Encoder { batches: files.into_batches().boxed(), boundary: boundary.to_owned(), first: true });
+    let state = Some(Encoder {
+        batches: files.into_batches().boxed(),
+        boundary: boundary.to_owned(),
+        first: true,
+        attributes: Attributes::default(),
+    });
     let pieces = futures::stream::unfold(state, |state| async move {
         let mut encoder = state?;
         match encoder.batches.next().await {
@@ -127,6 +141,8 @@ struct Encoder {
     batches: BoxStream<'static, Result<Vec<Part>>>,
     boundary: String,
     first: bool,
+    /// Of the next part.
+    attributes: Attributes,
 }
 
 enum Piece {
@@ -157,6 +173,7 @@ impl Encoder {
                     ))));
                 }
                 Part::Stream { path } => self.head(&mut text, &path, FILE),
+                Part::Attributes(attributes) => self.attributes = attributes,
                 Part::Data(data) => {
                     pieces.push(Piece::Bytes(text.split().freeze()));
                     pieces.push(Piece::Bytes(data));
@@ -180,8 +197,9 @@ impl Encoder {
         let lead = if std::mem::take(&mut self.first) { "" } else { "\r\n" };
         let name = utf8_percent_encode(path, NON_ALPHANUMERIC);
         let boundary = &self.boundary;
+        let query = attributes::encode(std::mem::take(&mut self.attributes));
         let head = format!(
-            "{lead}--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: {mime}\r\n\r\n"
+            "{lead}--{boundary}\r\nContent-Disposition: form-data; name=\"file{query}\"; filename=\"{name}\"\r\nContent-Type: {mime}\r\n\r\n"
         );
         text.extend_from_slice(head.as_bytes());
     }
@@ -236,6 +254,7 @@ fn unreadable(path: &str, error: &std::io::Error) -> Error {
 mod tests {
     use std::io::Write as _;
 
+    use cairn_proto::unixfs::Mtime;
     use futures::TryStreamExt as _;
     use tokio::io::AsyncReadExt as _;
 
@@ -313,6 +332,27 @@ mod tests {
             lines,
             ["d ü/", "d ü/a+b%: small", "d ü/\"l\" -> a b", "d ü/disk: from disk", "s: stream"]
         );
+    }
+
+    #[tokio::test]
+    async fn attributes_travel_with_the_part_that_they_belong_to() {
+        let attributes =
+            |mode| Attributes { mode: Some(mode), mtime: Some(Mtime { seconds: -3, nanos: Some(5) }) };
+        let parts = vec![
+            Part::Attributes(attributes(0o1755)),
+            Part::Directory { path: "d".to_owned() },
+            Part::Stream { path: "d/a".to_owned() },
+            Part::Data(Bytes::from_static(b"content")),
+            Part::Attributes(attributes(0o4640)),
+            Part::Small { path: "d/b".to_owned(), content: Bytes::from_static(b"small") },
+        ];
+        let files = Files::new(futures::stream::iter([Ok(parts)]));
+        let mut files = decode(encode(files, "xyz"), "xyz".to_owned());
+        let mut seen = Vec::new();
+        while let Some((_, attributes)) = files.next_with_attributes().await.unwrap() {
+            seen.push(attributes);
+        }
+        assert_eq!(seen, [attributes(0o1755), Attributes::default(), attributes(0o4640)]);
     }
 
     #[tokio::test]

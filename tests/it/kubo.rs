@@ -134,6 +134,13 @@ fn add_flags_give_the_same_cids_in_both() {
         &["--chunker=size-1000"],
         &["--hash=blake3"],
         &["--hash=sha2-512", "--chunker=size-65536"],
+        &["--chunker=rabin"],
+        &["--chunker=rabin-1000-3000-5000", "--cid-version=1"],
+        &["--chunker=buzhash"],
+        &["--trickle", "--chunker=size-1000", "--max-file-links=5"],
+        &["--trickle", "--cid-version=1"],
+        &["--inline", "--chunker=size-20000"],
+        &["--mode=0640", "--mtime=-5", "--mtime-nsecs=9", "--raw-leaves=false"],
         &["-w"],
         &["-n"],
     ] {
@@ -214,5 +221,68 @@ fn nodes_have_the_same_cids_and_texts_in_both() {
             let output = node.run(&["dag", "get", "--output-codec", codec, &format!("{root}/link/x")]);
             output.status.success().then(|| format!("{:?}", output.stdout))
         });
+    }
+}
+
+#[test]
+fn trees_with_modes_and_times_have_the_same_cids_in_both_and_come_back_with_them() {
+    use std::fs::{self, FileTimes, Permissions};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    let Some(kubo) = Node::kubo() else { return };
+    let mut cairn = Node::cairn();
+    for node in [&kubo, &cairn] {
+        node.apply(Profile::V0);
+    }
+    let scratch = Scratch::new();
+    let tree = scratch.tree("tree", Tree { file_count: 20, max_file_bytes: 900, nested: true, seed: 23 });
+    let file = scratch.random_file("tree/file", 2_000, 24);
+    symlink("file", tree.join("link")).expect("a link can be made");
+    fs::create_dir(tree.join("empty")).expect("a folder can be made");
+    for (path, mode, time) in [
+        (&file, 0o4711, UNIX_EPOCH + Duration::new(1_700_000_000, 5)),
+        (&tree.join("empty"), 0o1750, UNIX_EPOCH - Duration::from_millis(5_250)),
+        (&tree, 0o710, UNIX_EPOCH + Duration::from_secs(1)),
+    ] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+        let open = fs::File::open(path).expect("it is there");
+        open.set_times(FileTimes::new().set_modified(time)).expect("it is ours");
+    }
+    let path = tree.to_str().expect("paths of tests are UTF-8");
+    let add = |node: &Node, flags: &[&str]| {
+        let narrow = &["add", "-rQ", "--chunker=size-300", "--max-file-links=3"][..];
+        node.run(&[narrow, flags, &[path]].concat()).text()
+    };
+    let all = &["--preserve-mode", "--preserve-mtime"][..];
+    for with_daemon in [false, true] {
+        if with_daemon {
+            cairn.start();
+        }
+        for flags in [
+            &["--preserve-mode"][..],
+            &["--preserve-mtime"],
+            all,
+            &["--preserve-mode", "--preserve-mtime", "-w"],
+            &["--preserve-mode", "--preserve-mtime", "--max-directory-links=2"],
+            &["--preserve-mode", "--preserve-mtime", "--trickle"],
+            &["--mode=0751", "--preserve-mtime", "-w"],
+            &["--mode=0751", "--mtime=-7"],
+            &["--inline", "--trickle"],
+            &["--inline", "--preserve-mode", "--preserve-mtime"],
+        ] {
+            assert_eq!(add(&cairn, flags), add(&kubo, flags), "{flags:?} with_daemon={with_daemon}");
+        }
+        let cid = add(&cairn, all);
+        let got = cairn.get(&cid);
+        for below in ["", "file", "empty", "link"] {
+            let [kept, made] =
+                [&tree, &got].map(|top| fs::symlink_metadata(top.join(below)).expect("it is there"));
+            let times = [&kept, &made].map(|metadata| (metadata.mtime(), metadata.mtime_nsec()));
+            assert_eq!(times[1], times[0], "{below}");
+            assert_eq!(made.mode() & 0o777, kept.mode() & 0o777, "{below}");
+            assert!(below == "link" || made.mode() & 0o7000 == 0, "{below}");
+        }
+        fs::remove_dir_all(&got).expect("it is ours");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use cairn_rpc::commands::add::{Add, Added};
+use cairn_rpc::commands::add::{Add, Added, AttributeOptions, FileMode, LayoutOptions};
 use futures::StreamExt as _;
 use indicatif::ProgressBar;
 
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// Store content in raw leaves.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     raw_leaves: Option<bool>,
-    /// How files are cut, as size-1048576.
+    /// How files are cut: size-1048576, rabin, rabin-131072-262144-524288 (shortest, average, longest) or buzhash.
     #[arg(long, short = 's', value_name = "CHUNKER")]
     chunker: Option<String>,
     /// Most links of a file's inner node.
@@ -69,6 +69,10 @@ pub(crate) struct Args {
     /// Fanout of a sharded folder, a power of two.
     #[arg(long, value_name = "COUNT")]
     max_hamt_fanout: Option<usize>,
+    #[command(flatten)]
+    layout: LayoutArgs,
+    #[command(flatten)]
+    attributes: AttributeArgs,
     /// Take files that begin with a dot.
     #[arg(long, short = 'H')]
     hidden: bool,
@@ -89,6 +93,46 @@ pub(crate) struct Args {
     stdin_name: String,
 }
 
+/// How content becomes nodes, where that is not the usual way.
+#[derive(Debug, clap::Args)]
+struct LayoutArgs {
+    /// Lay files out for reading from their start.
+    #[arg(long, short = 't', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    trickle: Option<bool>,
+    /// Put small blocks into their CIDs.
+    #[arg(long)]
+    inline: bool,
+    /// Length up to which blocks are put into their CIDs, in bytes, at most 128.
+    #[arg(long, value_name = "BYTES", default_value_t = 32)]
+    inline_limit: usize,
+    /// Refused: content is always copied into the store.
+    #[arg(long, hide = true)]
+    nocopy: bool,
+    /// Refused: content is always copied into the store.
+    #[arg(long, hide = true)]
+    fscache: bool,
+}
+
+/// What is kept of mode and time; it takes wrapped leaves with it.
+#[derive(Debug, clap::Args)]
+struct AttributeArgs {
+    /// Keep the permissions of files and folders.
+    #[arg(long)]
+    preserve_mode: bool,
+    /// Keep the times of files, folders and links.
+    #[arg(long)]
+    preserve_mtime: bool,
+    /// Permissions for all of them, as 0644.
+    #[arg(long, value_name = "MODE")]
+    mode: Option<FileMode>,
+    /// Time for all of them, in seconds since 1970.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    mtime: Option<i64>,
+    /// Nanoseconds beyond that time.
+    #[arg(long, value_name = "NANOSECONDS")]
+    mtime_nsecs: Option<u32>,
+}
+
 impl Args {
     fn command(&self) -> Add {
         Add {
@@ -104,12 +148,29 @@ impl Args {
             max_file_links: self.max_file_links,
             max_directory_links: self.max_directory_links,
             max_hamt_fanout: self.max_hamt_fanout,
+            layout: LayoutOptions {
+                trickle: self.layout.trickle,
+                inline: self.layout.inline,
+                inline_limit: Some(self.layout.inline_limit),
+            },
+            attributes: AttributeOptions {
+                preserve_mode: self.attributes.preserve_mode,
+                preserve_mtime: self.attributes.preserve_mtime,
+                mode: self.attributes.mode,
+                mtime: self.attributes.mtime,
+                mtime_nsecs: self.attributes.mtime_nsecs,
+            },
             files: None,
         }
     }
 }
 
 pub(super) async fn run(args: Args, session: &Session) -> Result<()> {
+    if args.layout.nocopy || args.layout.fscache {
+        bail!(
+            "there is no filestore: content is always copied into the store, so that it outlives the files that it came from"
+        );
+    }
     let mut command = args.command();
     let from_input = args.paths.is_empty() || args.paths == [PathBuf::from("-")];
     let bar = terminal::progress(args.progress, None);
@@ -124,6 +185,7 @@ pub(super) async fn run(args: Args, session: &Session) -> Result<()> {
             hidden: args.hidden,
             empty_folders: args.empty_dirs,
             dereference_args: args.dereference_args,
+            attributes: args.attributes.preserve_mode || args.attributes.preserve_mtime,
             ignore: walk::ignore_rules(&args.ignore, args.ignore_rules_path.as_deref())?,
         };
         if !bar.is_hidden() {

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
-use crate::extract::{self, Staging};
+use crate::extract::{self, FolderAttributes, Staging};
 use crate::session::Session;
 use crate::terminal;
 
@@ -72,16 +72,17 @@ pub(super) async fn run(args: Args, session: &Session) -> Result<()> {
     terminal::print_line(&format!("Saving {what} to {}", terminal::escape(&target.display().to_string())))?;
     let path = staging.path();
     let result = if as_file {
-        save(first, pieces, &path, &bar).await
+        save(first, pieces, &path, &bar).await.map(|()| FolderAttributes::default())
     } else {
         unpack(first, pieces, path, &bar).await
     };
     bar.finish_and_clear();
-    result.map_err(|failure| match failure {
+    let folders = result.map_err(|failure| match failure {
         Failure::Command(error) => session.explain(error),
         Failure::Disk(error) => error,
     })?;
-    staging.publish()
+    staging.publish()?;
+    folders.apply(&target)
 }
 
 impl Args {
@@ -151,7 +152,7 @@ async fn unpack(
     mut pieces: Events<Piece>,
     path: PathBuf,
     bar: &ProgressBar,
-) -> Result<(), Failure> {
+) -> Result<FolderAttributes, Failure> {
     let (sender, receiver) = mpsc::channel(PIECE_QUEUE);
     let shown = bar.clone();
     let work = tokio::task::spawn_blocking(move || {

@@ -182,13 +182,17 @@ fn odd_names_that_stay_inside_are_made_as_they_are() {
 }
 
 #[test]
-fn modes_of_the_archive_are_not_taken_over() {
+fn permissions_are_taken_over_but_not_to_run_as_someone_else() {
     use std::os::unix::fs::PermissionsExt as _;
-    let (folder, result) = unpack(&[("top/", FOLDER, ""), ("top/a", FILE, "x")]);
-    result.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let staging = Staging::new(&folder.path().join("out"), false).unwrap();
+    let bytes = archive(&[("top/", FOLDER, ""), ("top/a", FILE, "x")]);
+    let folders = extract(bytes.as_slice(), &staging.path(), |_| ()).unwrap();
+    staging.publish().unwrap();
+    folders.apply(&folder.path().join("out")).unwrap();
     let mode = |path: &str| fs::metadata(folder.path().join(path)).unwrap().permissions().mode();
-    assert_eq!(mode("out/a") & 0o7111, 0);
-    assert_eq!(mode("out") & 0o7000, 0);
+    assert_eq!(mode("out/a") & 0o7777, 0o777);
+    assert_eq!(mode("out") & 0o7777, 0o777);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use cairn_proto::unixfs::hamt::Child;
 use cairn_proto::unixfs::import::{
     Chunker, DirectoryBuilder, FileBuilder, ImportOptions, Profile, leaf, symlink,
 };
-use cairn_proto::unixfs::{self, Node};
+use cairn_proto::unixfs::{self, Attributes, Mtime, Node};
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -49,7 +49,7 @@ struct Blocks {
     /// Peers that have everything.
     peers: Vec<PeerRecord>,
     /// When files were changed.
-    modified: HashMap<Multihash, SystemTime>,
+    changed: HashMap<Multihash, Mtime>,
     /// Where names lead, and for how many seconds that is known.
     names: HashMap<String, (ContentPath, Option<u64>)>,
 }
@@ -80,15 +80,9 @@ impl Store {
 
     pub(crate) fn file_with(&self, data: &[u8], options: ImportOptions) -> Cid {
         let mut builder = FileBuilder::new(options.clone());
-        let mut chunks: Vec<_> = data.chunks(options.chunker.chunk_bytes()).collect();
-        if chunks.is_empty() {
-            chunks.push(&[]);
-        }
-        for chunk in chunks {
+        for chunk in options.chunker.chunks(data) {
             let leaf = leaf(&options, Bytes::copy_from_slice(chunk)).unwrap();
-            let reference = leaf.to_ref();
-            self.put(leaf.block);
-            builder.push(reference).unwrap().into_iter().for_each(|block| self.keep(block));
+            builder.push(leaf).unwrap().into_iter().for_each(|block| self.keep(block));
         }
         let built = builder.finish().unwrap();
         built.blocks.into_iter().for_each(|block| self.keep(block));
@@ -110,7 +104,7 @@ impl Store {
     }
 
     pub(crate) fn symlink(&self, target: &str) -> Cid {
-        self.put(symlink(&options(), target.to_owned()).unwrap())
+        self.put(symlink(&options(), target.to_owned(), None).unwrap())
     }
 
     /// Leaves of a file, in order.
@@ -157,8 +151,10 @@ impl Store {
 
     /// A file was changed so many seconds after 1970.
     pub(crate) fn modify(&self, cid: &Cid, seconds: f64) {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
-        self.0.lock().unwrap().modified.insert(*cid.hash(), time);
+        let time = Duration::from_secs_f64(seconds);
+        let mtime =
+            Mtime { seconds: i64::try_from(time.as_secs()).unwrap(), nanos: Some(time.subsec_nanos()) };
+        self.0.lock().unwrap().changed.insert(*cid.hash(), mtime);
     }
 
     /// Every item of a stream takes that long.
@@ -335,7 +331,7 @@ impl Reader {
                     kind: NodeKind::Data { codec: cid.codec() },
                     roots,
                     remainder,
-                    modified: None,
+                    attributes: Attributes::default(),
                 }));
             }
             let mut entries = Vec::new();
@@ -355,8 +351,13 @@ impl Reader {
         }
         if cid.codec() != RAW && cid.codec() != DAG_PB {
             let kind = NodeKind::Data { codec: cid.codec() };
-            let resolved = Resolved { cid, kind, roots, remainder: Vec::new(), modified: None };
-            return Ok(self.get(&cid)?.map(|_| resolved));
+            return Ok(self.get(&cid)?.map(|_| Resolved {
+                cid,
+                kind,
+                roots,
+                remainder: Vec::new(),
+                attributes: Attributes::default(),
+            }));
         }
         let kind = |node| match node {
             Node::Raw(data) => NodeKind::File { len_bytes: data.len() as u64 },
@@ -366,13 +367,13 @@ impl Reader {
                 NodeKind::Symlink { target: String::from_utf8(target.to_vec()).unwrap() }
             }
         };
-        let modified = self.store.0.lock().unwrap().modified.get(cid.hash()).copied();
+        let mtime = self.store.0.lock().unwrap().changed.get(cid.hash()).copied();
         Ok(self.node(&cid)?.map(|node| Resolved {
             cid,
             kind: kind(node),
             roots,
             remainder: Vec::new(),
-            modified,
+            attributes: Attributes { mtime, ..Attributes::default() },
         }))
     }
 

@@ -11,14 +11,16 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cairn_proto::block::Block;
-use cairn_proto::cid::Cid;
+use cairn_proto::cid::{self, Cid};
+use cairn_proto::unixfs::Attributes;
 use cairn_proto::unixfs::import::{self, Built, FileBuilder, ImportOptions, Leaf};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::cut::Chunks;
 use super::tree::Tree;
 use crate::denylists::Denylists;
 use crate::exchange;
@@ -61,6 +63,8 @@ pub struct AddOptions {
     pub pin_name: Option<String>,
     /// Put everything into one directory more.
     pub wrap: bool,
+    /// Mode and time of that directory.
+    pub wrap_attributes: Attributes,
     /// Compute CIDs and store nothing.
     pub only_hash: bool,
 }
@@ -138,52 +142,55 @@ impl Adder {
     ///
     /// # Errors
     /// [`crate::Kind::Invalid`] for a path that leaves the tree or is taken, or when the reader fails.
-    pub async fn file<R: AsyncRead + Unpin>(&mut self, path: &str, reader: &mut R) -> Result<()> {
-        let chunk_bytes = self.options.import.chunker.chunk_bytes();
-        let mut file = OpenFile::new(path, &self.options.import);
+    pub async fn file<R: AsyncRead + Unpin>(
+        &mut self,
+        path: &str,
+        attributes: Attributes,
+        reader: &mut R,
+    ) -> Result<()> {
+        let mut file = OpenFile::new(path, attributes, &self.options.import);
+        self.read(&mut file, reader).await?;
+        self.end_file(file).await
+    }
+
+    async fn read<R: AsyncRead + Unpin>(&mut self, file: &mut OpenFile, reader: &mut R) -> Result<()> {
+        let mut chunks = Chunks::new(reader, self.options.import.chunker);
         loop {
-            let chunk = read_chunk(reader, chunk_bytes).await.map_err(|error| unreadable(path, error))?;
-            let last = chunk.len() < chunk_bytes;
-            if !chunk.is_empty() || !file.started() {
+            let next = chunks.next().await.map_err(|error| unreadable(&file.path, error))?;
+            if next.is_empty() {
+                return Ok(());
+            }
+            for chunk in next {
                 let options = Arc::clone(&self.options);
                 let inline = chunk.len() <= INLINE_HASH_BYTES;
                 let hash = move || import::leaf(&options.import, chunk).map_err(Error::from);
-                file.push(if inline {
+                file.chunks.push_back(if inline {
                     Chunk::Ready(Box::new(hash()))
                 } else {
                     Chunk::Open(tokio::task::spawn_blocking(hash))
                 });
+                self.take_chunks(file, MAX_OPEN_CHUNKS).await?;
             }
-            if last {
-                break;
-            }
-            self.take_chunks(&mut file, MAX_OPEN_CHUNKS).await?;
         }
-        self.end_file(file).await
     }
 
-    /// Adds a file of the local disk, which is read by position on several threads at once.
+    /// Adds a file of the local disk. Where chunks have one length, they are read by position on several threads at once.
     ///
     /// # Errors
     /// As [`Self::file`]; also when the file does not keep the length that it had at first.
-    pub async fn local_file(&mut self, path: &str, source: File) -> Result<()> {
-        let len_bytes = source.metadata().map_err(|error| unreadable(path, error))?.len();
-        let chunk_bytes = self.options.import.chunker.chunk_bytes();
+    pub async fn local_file(&mut self, path: &str, attributes: Attributes, source: File) -> Result<()> {
+        let unreadable = |error| unreadable(path, error);
+        let len_bytes = source.metadata().map_err(unreadable)?.len();
+        let mut file = OpenFile::new(path, attributes, &self.options.import);
         let source = Arc::new(source);
-        let mut file = OpenFile::new(path, &self.options.import);
-        let mut offset = 0;
-        while offset < len_bytes || !file.started() {
-            let want =
-                usize::try_from((len_bytes - offset).min(chunk_bytes as u64)).expect("at most a chunk");
-            let (source, options, path) = (Arc::clone(&source), Arc::clone(&self.options), path.to_owned());
-            file.push(Chunk::Open(tokio::task::spawn_blocking(move || {
-                let chunk = read_at(&source, offset, want).map_err(|error| unreadable(&path, error))?;
-                import::leaf(&options.import, chunk).map_err(Error::from)
-            })));
-            offset += want as u64;
-            self.take_chunks(&mut file, MAX_OPEN_CHUNKS).await?;
+        match self.options.import.chunker.fixed_chunk_bytes() {
+            Some(chunk_bytes) => self.read_by_position(&mut file, &source, len_bytes, chunk_bytes).await?,
+            None => {
+                let reader = source.try_clone().map_err(unreadable)?;
+                self.read(&mut file, &mut tokio::fs::File::from_std(reader)).await?;
+            }
         }
-        let now_bytes = source.metadata().map_err(|error| unreadable(path, error))?.len();
+        let now_bytes = source.metadata().map_err(unreadable)?.len();
         if now_bytes != len_bytes {
             return Err(Error::invalid(format!(
                 "file changed while it was read, path={path:?} len_bytes_before={len_bytes} len_bytes_after={now_bytes}"
@@ -192,34 +199,56 @@ impl Adder {
         self.end_file(file).await
     }
 
+    async fn read_by_position(
+        &mut self,
+        file: &mut OpenFile,
+        source: &Arc<File>,
+        len_bytes: u64,
+        chunk_bytes: usize,
+    ) -> Result<()> {
+        let mut offset = 0;
+        while offset < len_bytes {
+            let want =
+                usize::try_from((len_bytes - offset).min(chunk_bytes as u64)).expect("at most a chunk");
+            let (source, options, path) = (Arc::clone(source), Arc::clone(&self.options), file.path.clone());
+            file.chunks.push_back(Chunk::Open(tokio::task::spawn_blocking(move || {
+                let chunk = read_at(&source, offset, want).map_err(|error| unreadable(&path, error))?;
+                import::leaf(&options.import, chunk).map_err(Error::from)
+            })));
+            offset += want as u64;
+            self.take_chunks(file, MAX_OPEN_CHUNKS).await?;
+        }
+        Ok(())
+    }
+
     /// Adds a file of a single chunk that the caller has hashed already, with [`import::leaf`] and the options of this add.
     ///
     /// # Errors
     /// As [`Self::file`].
-    pub async fn leaf_file(&mut self, path: &str, leaf: Leaf) -> Result<()> {
-        let mut file = OpenFile::new(path, &self.options.import);
-        file.push(Chunk::Ready(Box::new(Ok(leaf))));
+    pub async fn leaf_file(&mut self, path: &str, attributes: Attributes, leaf: Leaf) -> Result<()> {
+        let mut file = OpenFile::new(path, attributes, &self.options.import);
+        file.chunks.push_back(Chunk::Ready(Box::new(Ok(leaf))));
         self.end_file(file).await
     }
 
-    /// Adds a symbolic link.
+    /// Adds a symbolic link. Of its attributes only the time is kept, as in Kubo.
     ///
     /// # Errors
     /// [`crate::Kind::Invalid`] for a path that leaves the tree or is taken.
-    pub async fn symlink(&mut self, path: &str, target: &str) -> Result<()> {
-        let block = import::symlink(&self.options.import, target.to_owned())?;
+    pub async fn symlink(&mut self, path: &str, attributes: Attributes, target: &str) -> Result<()> {
+        let block = import::symlink(&self.options.import, target.to_owned(), attributes.mtime)?;
         let cumulative_bytes = block.data().len() as u64;
         let cid = *block.cid();
         self.keep(block).await?;
         self.entry(path, cid, cumulative_bytes).await
     }
 
-    /// Adds a directory, which may stay empty. Directories of files that are added need no call.
+    /// Adds a directory, which may stay empty. Directories of files that are added need no call, but then have no attributes.
     ///
     /// # Errors
     /// [`crate::Kind::Invalid`] for a path that leaves the tree or is a file already.
-    pub async fn directory(&mut self, path: &str) -> Result<()> {
-        self.tree.directory(path)
+    pub async fn directory(&mut self, path: &str, attributes: Attributes) -> Result<()> {
+        self.tree.directory(path, attributes)
     }
 
     /// Builds the directories, makes everything durable, pins the roots and returns the last one.
@@ -265,9 +294,7 @@ impl Adder {
         while file.chunks.len() > keep {
             let Some(leaf) = file.take().await? else { break };
             let bytes = file.len_bytes;
-            let inner = file.builder.push(leaf.to_ref())?;
-            self.keep(leaf.block).await?;
-            for block in inner {
+            for block in file.builder.push(leaf)? {
                 self.keep(block).await?;
             }
             // Progress is only for show: it never waits for its reader.
@@ -302,6 +329,10 @@ impl Adder {
             return Ok(());
         }
         self.target.denylists.check_block(block.cid())?;
+        // What a CID carries in itself needs no room.
+        if cid::identity_content(block.cid()).is_some() {
+            return Ok(());
+        }
         self.batch_bytes += block.data().len();
         self.batch.push(block);
         if self.batch_bytes >= WRITE_BATCH_BYTES || self.batch.len() >= WRITE_BATCH_COUNT {
@@ -387,28 +418,17 @@ struct OpenFile {
     path: String,
     builder: FileBuilder,
     chunks: VecDeque<Chunk>,
-    chunk_count: u64,
     len_bytes: u64,
 }
 
 impl OpenFile {
-    fn new(path: &str, import: &ImportOptions) -> Self {
+    fn new(path: &str, attributes: Attributes, import: &ImportOptions) -> Self {
         Self {
             path: path.to_owned(),
-            builder: FileBuilder::new(import.clone()),
+            builder: FileBuilder::new(import.clone()).with_attributes(attributes),
             chunks: VecDeque::with_capacity(MAX_OPEN_CHUNKS + 1),
-            chunk_count: 0,
             len_bytes: 0,
         }
-    }
-
-    fn started(&self) -> bool {
-        self.chunk_count > 0
-    }
-
-    fn push(&mut self, chunk: Chunk) {
-        self.chunk_count += 1;
-        self.chunks.push_back(chunk);
     }
 
     async fn take(&mut self) -> Result<Option<Leaf>> {
@@ -424,18 +444,6 @@ impl OpenFile {
 
 async fn join<T>(task: JoinHandle<Result<T>>) -> Result<T> {
     task.await.map_err(|error| Error::internal("a task of the add panicked").with_cause(error))?
-}
-
-/// Reads until the chunk is full or the input ends.
-async fn read_chunk<R: AsyncRead + Unpin>(reader: &mut R, chunk_bytes: usize) -> std::io::Result<Bytes> {
-    let mut chunk = BytesMut::with_capacity(chunk_bytes);
-    while chunk.len() < chunk_bytes {
-        let mut rest = (&mut *reader).take((chunk_bytes - chunk.len()) as u64);
-        if rest.read_buf(&mut chunk).await? == 0 {
-            break;
-        }
-    }
-    Ok(chunk.freeze())
 }
 
 fn read_at(file: &File, offset: u64, len: usize) -> std::io::Result<Bytes> {

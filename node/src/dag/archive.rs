@@ -2,10 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use cairn_proto::cid::Cid;
-use cairn_proto::content::{Entry, NodeKind};
+use cairn_proto::content::{Entry, NodeKind, Resolved};
 use cairn_proto::limits::MAX_PATH_SEGMENTS;
 use cairn_proto::path::ContentPath;
 use cairn_proto::tar::{self, Kind};
+use cairn_proto::unixfs::Attributes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
@@ -26,7 +27,15 @@ struct Node {
     name: String,
     cid: Cid,
     kind: NodeKind,
+    attributes: Attributes,
     content: Option<Bytes>,
+}
+
+impl Node {
+    fn new(name: String, resolved: Resolved) -> Self {
+        let Resolved { cid, kind, attributes, .. } = resolved;
+        Self { name, cid, kind, attributes, content: None }
+    }
 }
 
 /// A directory that is being written.
@@ -55,14 +64,13 @@ struct Archive {
 /// The pieces of an archive of what a path led to, its root called `name`. It ends after the first error.
 pub(super) fn archive(
     session: Session,
-    name: String,
-    cid: Cid,
-    kind: NodeKind,
-) -> impl Stream<Item = Result<Bytes>> + Send {
+    name: &str,
+    root: &Resolved,
+) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
     let mut archive =
         Archive { session, levels: Vec::new(), content: None, ready: BytesMut::new(), has_ended: false };
     let path = name.replace(['/', '\0'], "_");
-    let begun = archive.write(path, Node { name, cid, kind, content: None });
+    let begun = archive.write(path, Node::new(String::new(), root.clone()));
     let state = begun.map(|()| archive);
     stream::unfold(Some(state), |state| async move {
         match state? {
@@ -115,7 +123,7 @@ impl Archive {
     fn write(&mut self, path: String, node: Node) -> Result<()> {
         match node.kind {
             NodeKind::File { len_bytes } => {
-                self.ready.extend_from_slice(&tar::head(&path, Kind::File(len_bytes)));
+                self.ready.extend_from_slice(&tar::head(&path, Kind::File(len_bytes), node.attributes));
                 let pieces = match node.content {
                     Some(content) => stream::iter([Ok(content)]).boxed(),
                     None => self.session.bytes(&node.cid, 0..len_bytes).boxed(),
@@ -123,13 +131,13 @@ impl Archive {
                 self.content = Some(Content { cid: node.cid, pieces, len_bytes, left_bytes: len_bytes });
             }
             NodeKind::Symlink { target } => {
-                self.ready.extend_from_slice(&tar::head(&path, Kind::Symlink(&target)));
+                self.ready.extend_from_slice(&tar::head(&path, Kind::Symlink(&target), node.attributes));
             }
             NodeKind::Directory { .. } => {
                 if self.levels.len() == MAX_PATH_SEGMENTS {
                     return Err(Error::invalid(format!("directories are too deep, max={MAX_PATH_SEGMENTS}")));
                 }
-                self.ready.extend_from_slice(&tar::head(&path, Kind::Directory));
+                self.ready.extend_from_slice(&tar::head(&path, Kind::Directory, node.attributes));
                 self.levels.push(Level { path, entries: entries(&self.session, &node.cid) });
             }
             NodeKind::Data { codec } => {
@@ -177,5 +185,5 @@ async fn look(session: Session, entry: Entry) -> Result<Node> {
         }
         _ => None,
     };
-    Ok(Node { name: entry.name, cid: entry.cid, kind: resolved.kind, content })
+    Ok(Node { content, ..Node::new(entry.name, resolved) })
 }

@@ -81,9 +81,7 @@ impl content::Session for Session {
     }
 
     fn tar(&self, name: &str, root: &Resolved) -> PortStream<Bytes> {
-        Session::tar(self, name, root.cid, root.kind.clone())
-            .map(|piece| piece.map_err(ContentError::from))
-            .boxed()
+        Session::tar(self, name, root).map(|piece| piece.map_err(ContentError::from)).boxed()
     }
 
     fn progress(&self) -> Progress {

@@ -6,6 +6,7 @@ mod add;
 mod archive;
 mod car;
 mod content;
+mod cut;
 mod driver;
 mod session;
 mod tree;

@@ -10,7 +10,7 @@ use cairn_proto::block::Block;
 use cairn_proto::car;
 use cairn_proto::cid::{Cid, Multihash, RAW};
 use cairn_proto::codec;
-use cairn_proto::content::{CarSelection, Entry, NodeKind, Progress, Resolved, SessionOptions, Target};
+use cairn_proto::content::{CarSelection, Entry, Progress, Resolved, SessionOptions, Target};
 use cairn_proto::ipns::{Name, Record};
 use cairn_proto::path::ContentPath;
 use cairn_proto::resolve::Resolver;
@@ -148,14 +148,9 @@ impl Session {
         super::car::export(Driver::new(selection, self.open()))
     }
 
-    /// A tar archive of a UnixFS tree, its root called `name`; pieces of it, in order. `kind` is what its root is.
-    pub fn tar(
-        &self,
-        name: &str,
-        cid: Cid,
-        kind: NodeKind,
-    ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
-        super::archive::archive(self.clone(), name.to_owned(), cid, kind)
+    /// A tar archive of the UnixFS tree that a path led to, its root called `name`; pieces of it, in order.
+    pub fn tar(&self, name: &str, root: &Resolved) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        super::archive::archive(self.clone(), name, root)
     }
 
     /// Brings what is missing of a DAG into the store: what a pin keeps is not walked. `on_progress` is told distinct

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use cairn_proto::cid::Cid;
 use cairn_proto::content::{DagScope, NodeKind, SessionOptions};
 use cairn_proto::path::ContentPath;
-use cairn_proto::unixfs::import::{ImportOptions, Profile};
+use cairn_proto::unixfs::Attributes;
+use cairn_proto::unixfs::import::{Chunker, FileBuilder, ImportOptions, Profile, leaf};
 use futures::{StreamExt as _, TryStreamExt as _};
 use libp2p::identity::Keypair;
 use tempfile::TempDir;
@@ -41,6 +42,7 @@ fn options(profile: Profile) -> AddOptions {
         pin: true,
         pin_name: None,
         wrap: false,
+        wrap_attributes: Attributes::default(),
         only_hash: false,
     }
 }
@@ -59,7 +61,7 @@ async fn add(node: &Node, options: AddOptions, files: &[(&str, &[u8])]) -> (Cid,
     });
     for &(path, content) in files {
         let mut content = content;
-        adder.file(path, &mut content).await.unwrap();
+        adder.file(path, Attributes::default(), &mut content).await.unwrap();
     }
     let root = adder.finish().await.unwrap();
     (root, reader.await.unwrap())
@@ -143,10 +145,12 @@ async fn paths_that_leave_the_tree_or_meet_are_refused() {
     let node = offline_node(dir.path().join("repo")).await;
     let (mut adder, _events) = node.add(options(Profile::UnixfsV1_2025));
     for path in ["../x", "a/../x", "/x", "a//x", "a/."] {
-        assert_eq!(adder.file(path, &mut &b"x"[..]).await.unwrap_err().kind(), Kind::Invalid, "{path}");
+        let refused = adder.file(path, Attributes::default(), &mut &b"x"[..]).await;
+        assert_eq!(refused.unwrap_err().kind(), Kind::Invalid, "{path}");
     }
-    adder.file("a", &mut &b"x"[..]).await.unwrap();
-    assert_eq!(adder.file("a/b", &mut &b"x"[..]).await.unwrap_err().kind(), Kind::Invalid);
+    adder.file("a", Attributes::default(), &mut &b"x"[..]).await.unwrap();
+    let refused = adder.file("a/b", Attributes::default(), &mut &b"x"[..]).await;
+    assert_eq!(refused.unwrap_err().kind(), Kind::Invalid);
     drop(adder);
     node.shutdown().await.unwrap();
 }
@@ -200,19 +204,30 @@ async fn references_come_in_the_order_of_the_links() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_file_is_read_by_position() {
+async fn a_local_file_is_what_it_is_as_a_stream_whatever_cuts_it() {
     let dir = TempDir::new().unwrap();
     let node = offline_node(dir.path().join("repo")).await;
-    let content: Vec<u8> = (0..(5u32 << 20)).map(|byte| u8::try_from(byte % 251).unwrap()).collect();
+    let content: Vec<u8> = (0..(9u32 << 20))
+        .map(|at| u8::try_from((at ^ (at >> 9).wrapping_mul(2_654_435_761)) % 251).unwrap())
+        .collect();
     std::fs::write(dir.path().join("file"), &content).unwrap();
-    let (mut adder, mut events) = node.add(options(Profile::UnixfsV1_2025));
-    let drained = tokio::spawn(async move { while events.recv().await.is_some() {} });
-    adder.local_file("file", std::fs::File::open(dir.path().join("file")).unwrap()).await.unwrap();
-    let root = adder.finish().await.unwrap();
-    drained.await.unwrap();
-    let streamed = add(&node, options(Profile::UnixfsV1_2025), &[("file", &content)]).await.0;
-    assert_eq!(root, streamed);
-    assert_eq!(read(&node, &root.to_string()).await.unwrap(), content);
+    for chunker in ["size-1048576", "rabin", "buzhash", "rabin-1000-2000-2096896"] {
+        let mut options = options(Profile::UnixfsV1_2025);
+        options.import.chunker = Chunker::parse(chunker).unwrap();
+        let (mut adder, mut events) = node.add(options.clone());
+        let drained = tokio::spawn(async move { while events.recv().await.is_some() {} });
+        let source = std::fs::File::open(dir.path().join("file")).unwrap();
+        adder.local_file("file", Attributes::default(), source).await.unwrap();
+        let root = adder.finish().await.unwrap();
+        drained.await.unwrap();
+        let mut whole = FileBuilder::new(options.import.clone());
+        for chunk in options.import.chunker.chunks(&content) {
+            whole.push(leaf(&options.import, Bytes::copy_from_slice(chunk)).unwrap()).unwrap();
+        }
+        assert_eq!(root, whole.finish().unwrap().cid, "{chunker}");
+        assert_eq!(root, add(&node, options, &[("file", &content)]).await.0, "{chunker}");
+        assert_eq!(read(&node, &root.to_string()).await.unwrap(), content);
+    }
     node.shutdown().await.unwrap();
 }
 
@@ -290,7 +305,7 @@ async fn what_is_denied_is_not_taken_in() {
         let node = node_without(folder.path().join(format!("b{index}")), vec![lists.clone()]).await;
         let (mut adder, _events) = node.add(options(Profile::UnixfsV0_2015));
         let added = async {
-            adder.file("file", &mut content.as_slice()).await?;
+            adder.file("file", Attributes::default(), &mut content.as_slice()).await?;
             adder.finish().await
         };
         let refused = added.await.unwrap_err();

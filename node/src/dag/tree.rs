@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cairn_proto::cid::Cid;
+use cairn_proto::unixfs::Attributes;
 use cairn_proto::unixfs::import::{Built, DirectoryBuilder, ImportOptions};
 
 use super::add::AddOptions;
@@ -19,6 +20,7 @@ pub(super) struct Tree {
 /// Names under one directory, in the order of their bytes.
 #[derive(Debug, Default)]
 struct Directory {
+    attributes: Attributes,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -44,10 +46,11 @@ pub(super) struct Directories {
 
 impl Tree {
     /// Makes the directory and those above it.
-    pub(super) fn directory(&mut self, path: &str) -> Result<()> {
+    pub(super) fn directory(&mut self, path: &str, attributes: Attributes) -> Result<()> {
         check(path)?;
         self.note(path);
-        self.top.descend(path, path.split('/')).map(|_| ())
+        self.top.descend(path, path.split('/'))?.attributes = attributes;
+        Ok(())
     }
 
     /// Puts a file where it belongs.
@@ -69,6 +72,7 @@ impl Tree {
     pub(super) fn build(mut self, options: &AddOptions) -> Result<Directories> {
         let mut directories = Directories::default();
         if options.wrap {
+            self.top.attributes = options.wrap_attributes;
             let root = self.top.build("", &options.import, &mut directories.built)?;
             directories.roots.push(root.0);
             return Ok(directories);
@@ -102,7 +106,7 @@ impl Directory {
         import: &ImportOptions,
         built: &mut Vec<BuiltDirectory>,
     ) -> Result<(Cid, u64)> {
-        let mut builder = DirectoryBuilder::new(import.clone());
+        let mut builder = DirectoryBuilder::new(import.clone()).with_attributes(self.attributes);
         for (name, entry) in self.entries {
             let (cid, cumulative_bytes) = match entry {
                 Entry::File { cid, cumulative_bytes } => (cid, cumulative_bytes),

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ipld_core::ipld;
@@ -9,7 +9,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use super::*;
 use crate::cid::{HashFunction, JSON, Version, parse};
 use crate::unixfs::import::{DirectoryBuilder, ImportOptions, symlink};
-use crate::unixfs::{Kind, Mtime};
+use crate::unixfs::{Attributes, Kind, Mtime};
 use crate::walk::testing::{Peers, block, identity, node, raw};
 
 fn peers() -> Peers {
@@ -50,7 +50,7 @@ fn ipld_link(cid: Cid) -> ipld_core::ipld::Ipld {
 fn a_path_leads_through_directories_to_what_is_there() {
     let mut peers = peers();
     let file = peers.add(raw("hello world"));
-    let link = peers.add(symlink(&ImportOptions::default(), "a.txt").unwrap());
+    let link = peers.add(symlink(&ImportOptions::default(), "a.txt", None).unwrap());
     let sub = directory(&mut peers, ImportOptions::default(), &[("a.txt", file, 11), ("link", link, 13)]);
     let root = directory(&mut peers, ImportOptions::default(), &[("sub", sub, 100), ("a.txt", file, 11)]);
     let sub_bytes = peers.get(&sub).data().len() as u64 + 11 + 13;
@@ -60,7 +60,8 @@ fn a_path_leads_through_directories_to_what_is_there() {
         ("sub", sub, NodeKind::Directory { cumulative_bytes: sub_bytes }, vec![root, sub]),
         ("sub/link", link, NodeKind::Symlink { target: "a.txt".to_owned() }, vec![root, sub, link]),
     ] {
-        let expected = Resolved { cid, kind, roots, remainder: Vec::new(), modified: None };
+        let expected =
+            Resolved { cid, kind, roots, remainder: Vec::new(), attributes: Attributes::default() };
         assert_eq!(resolve(&mut peers, root, path), Ok(expected), "{path}");
     }
 }
@@ -86,7 +87,7 @@ fn a_missing_name_tells_itself_and_its_directory() {
 fn nothing_has_a_name_but_directories() {
     let mut peers = peers();
     let file = peers.add(raw("x"));
-    let link = peers.add(symlink(&ImportOptions::default(), "dir").unwrap());
+    let link = peers.add(symlink(&ImportOptions::default(), "dir", None).unwrap());
     for (cid, kind) in [(file, "file"), (link, "symbolic link")] {
         let root = directory(&mut peers, ImportOptions::default(), &[("it", cid, 1)]);
         let error = resolve(&mut peers, root, "it/a").unwrap_err();
@@ -151,8 +152,13 @@ fn a_path_crosses_the_links_of_dag_cbor_and_may_end_inside_a_block() {
     assert_eq!(resolved.roots, [root, root, inner, inner, directory, file]);
     let resolved = resolve(&mut peers, root, "a/b").unwrap();
     let kind = NodeKind::Data { codec: DAG_CBOR };
-    let whole =
-        Resolved { cid: inner, kind, roots: vec![root, root, inner], remainder: Vec::new(), modified: None };
+    let whole = Resolved {
+        cid: inner,
+        kind,
+        roots: vec![root, root, inner],
+        remainder: Vec::new(),
+        attributes: Attributes::default(),
+    };
     assert_eq!(resolved, whole);
     let remainder = vec!["word".to_owned(), "deep".to_owned()];
     assert_eq!(resolve(&mut peers, root, "a/b/word/deep"), Ok(Resolved { remainder, ..whole }));
@@ -237,8 +243,8 @@ fn a_file_tells_when_it_was_changed() {
         let mut peers = peers();
         let file = peers.add(block);
         let root = directory(&mut peers, ImportOptions::default(), &[("a", file, 5)]);
-        assert_eq!(resolve(&mut peers, root, "a").unwrap().modified, Some(expected));
-        assert_eq!(resolve(&mut peers, root, "").unwrap().modified, None);
+        assert_eq!(resolve(&mut peers, root, "a").unwrap().attributes.modified(), Some(expected));
+        assert_eq!(resolve(&mut peers, root, "").unwrap().attributes.modified(), None);
     }
     assert_eq!(moment(0, 999_999_999), Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(999_999_999)));
     assert_eq!(moment(0, 1_000_000_000), None);

@@ -50,6 +50,27 @@ pub struct Mtime {
     pub nanos: Option<u32>,
 }
 
+/// What a file system keeps of a file beside its content, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permissions: the lowest 12 bits.
+    pub mode: Option<u32>,
+    /// Time of the last change.
+    pub mtime: Option<Mtime>,
+}
+
+impl Attributes {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The moment of the last change; `None` for one that is out of range too.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.mtime?.time()
+    }
+}
+
 /// The UnixFS message, field by field. What the fields mean together is for [`super::decode`] to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
@@ -92,6 +113,16 @@ impl Data {
     /// [`DecodeError::Malformed`].
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         parse(bytes).map_err(super::malformed)
+    }
+
+    /// Mode and time; of the mode the permissions.
+    pub fn attributes(&self) -> Attributes {
+        Attributes { mode: self.mode.map(|mode| mode & 0o7777), mtime: self.mtime }
+    }
+
+    /// Puts mode and time in place.
+    pub fn set_attributes(&mut self, attributes: Attributes) {
+        (self.mode, self.mtime) = (attributes.mode, attributes.mtime);
     }
 
     /// The bytes of the message.

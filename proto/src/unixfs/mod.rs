@@ -19,7 +19,7 @@ use crate::codec::DecodeError;
 use crate::codec::dag_pb::{PbLink, PbNode};
 use crate::codec::wire::Reason;
 
-pub use data::{Data, Kind, Mtime};
+pub use data::{Attributes, Data, Kind, Mtime};
 
 /// What one block is to UnixFS.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -181,10 +181,9 @@ mod tests {
     /// A file as the importer makes it.
     fn import(peers: &mut Peers, options: ImportOptions, content: &[u8]) -> Cid {
         let mut builder = FileBuilder::new(options.clone());
-        for chunk in content.chunks(options.chunker.chunk_bytes()) {
+        for chunk in options.chunker.chunks(content) {
             let leaf = leaf(&options, Bytes::copy_from_slice(chunk)).unwrap();
-            peers.add_all(builder.push(leaf.to_ref()).unwrap());
-            peers.add(leaf.block);
+            peers.add_all(builder.push(leaf).unwrap());
         }
         let built = builder.finish().unwrap();
         peers.add_all(built.blocks);
@@ -316,7 +315,7 @@ mod tests {
         message.data = None;
         let directory = PbNode { links: Vec::new(), data: Some(message.encode().into()) };
         let directory = peers.add(block(DAG_PB, directory.encode()));
-        let link = peers.add(symlink(&ImportOptions::default(), "target").unwrap());
+        let link = peers.add(symlink(&ImportOptions::default(), "target", None).unwrap());
         for (cid, kind) in [(directory, "directory"), (link, "symbolic link")] {
             let above = peers.add(file(b"", &[(cid, 7)]));
             for root in [cid, above] {

@@ -7,14 +7,16 @@ use bytes::Bytes;
 use cairn_node::dag::{AddEvent, AddOptions, Adder};
 use cairn_node::settings::config::import::parse_hash;
 use cairn_proto::cid::Version;
-use cairn_proto::unixfs::import::{self, Chunker, ImportOptions};
+use cairn_proto::unixfs::import::{self, Chunker, ImportOptions, Layout};
+use cairn_proto::unixfs::{Attributes, Mtime};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Binder, Command, JsonEvent, Output};
+use crate::command::{Binder, Command, JsonEvent, Output, Param};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::files::{Files, Part};
+use crate::multipart::from_go;
 
 /// Batches of small files that are hashed at the same time.
 const MAX_OPEN_BATCHES: usize = 4;
@@ -46,6 +48,10 @@ pub struct Add {
     pub max_directory_links: Option<usize>,
     /// Fanout of a sharded directory.
     pub max_hamt_fanout: Option<usize>,
+    /// How content becomes nodes besides.
+    pub layout: LayoutOptions,
+    /// What is kept of mode and time.
+    pub attributes: AttributeOptions,
     /// What there is to add.
     pub files: Option<Files>,
 }
@@ -65,7 +71,118 @@ impl Default for Add {
             max_file_links: None,
             max_directory_links: None,
             max_hamt_fanout: None,
+            layout: LayoutOptions::default(),
+            attributes: AttributeOptions::default(),
             files: None,
+        }
+    }
+}
+
+/// How content becomes nodes, where that is not the usual way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LayoutOptions {
+    /// Files are laid out as trickle, or not; as configured when missing.
+    pub trickle: Option<bool>,
+    /// Blocks that are small stand in their CIDs.
+    pub inline: bool,
+    /// Length up to which they do, in bytes; 32 when missing.
+    pub inline_limit: Option<usize>,
+}
+
+impl LayoutOptions {
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.option("trickle", "t", &mut self.trickle)?;
+        binder.option("inline", "", &mut self.inline)?;
+        binder.option("inline-limit", "", &mut self.inline_limit)
+    }
+
+    fn apply(&self, options: &mut ImportOptions) {
+        options.layout = match self.trickle {
+            Some(true) => Layout::Trickle,
+            Some(false) => Layout::Balanced,
+            None => options.layout,
+        };
+        options.inline_limit_bytes = self.inline.then(|| self.inline_limit.unwrap_or(INLINE_LIMIT_BYTES));
+    }
+}
+
+/// A mode as a user gives it: octal behind a zero, as `0644`, hexadecimal behind `0x`, otherwise decimal, as in Go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl std::str::FromStr for FileMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digits, radix) = match text.as_bytes() {
+            [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+            [b'0', b'o' | b'O', ..] => (&text[2..], 8),
+            [b'0', _, ..] => (&text[1..], 8),
+            _ => (text, 10),
+        };
+        u32::from_str_radix(digits, radix).map(Self).map_err(|error| format!("{error}: {text:?}"))
+    }
+}
+
+impl Param for FileMode {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+
+    fn to_text(&self) -> Option<String> {
+        Some(format!("0{:o}", self.0))
+    }
+}
+
+/// What is kept of mode and time. Zero asks for nothing, as in Kubo.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttributeOptions {
+    /// Keep the mode of each file and folder.
+    pub preserve_mode: bool,
+    /// Keep the time of each.
+    pub preserve_mtime: bool,
+    /// This mode for all of them instead.
+    pub mode: Option<FileMode>,
+    /// This time for all of them instead, in seconds since 1970.
+    pub mtime: Option<i64>,
+    /// Nanoseconds beyond those.
+    pub mtime_nsecs: Option<u32>,
+}
+
+impl AttributeOptions {
+    fn bind(&mut self, binder: &mut Binder) -> Result<()> {
+        binder.option("preserve-mode", "", &mut self.preserve_mode)?;
+        binder.option("preserve-mtime", "", &mut self.preserve_mtime)?;
+        binder.option("mode", "", &mut self.mode)?;
+        binder.option("mtime", "", &mut self.mtime)?;
+        binder.option("mtime-nsecs", "", &mut self.mtime_nsecs)
+    }
+
+    /// What all entries have.
+    fn fixed(&self) -> Result<Attributes> {
+        let nanos = self.mtime_nsecs.filter(|nanos| *nanos > 0);
+        let seconds = self.mtime.filter(|seconds| *seconds != 0);
+        if nanos.is_some() && seconds.is_none() {
+            return Err(Error::client("option \"mtime-nsecs\" requires \"mtime\" to be provided as well"));
+        }
+        if nanos.is_some_and(|nanos| nanos > 999_999_999) {
+            return Err(Error::client("mtime nanoseconds must be in range [1, 999999999]"));
+        }
+        Ok(Attributes {
+            mode: self.mode.map(|FileMode(mode)| from_go(mode)).filter(|mode| *mode != 0),
+            mtime: seconds.map(|seconds| Mtime { seconds, nanos }),
+        })
+    }
+
+    fn are_wanted(&self, fixed: Attributes) -> bool {
+        self.preserve_mode || self.preserve_mtime || !fixed.is_empty()
+    }
+
+    /// What an entry gets that has these itself.
+    fn of(&self, fixed: Attributes, own: Attributes) -> Attributes {
+        Attributes {
+            mode: fixed.mode.or(own.mode.filter(|_| self.preserve_mode)),
+            mtime: fixed.mtime.or(own.mtime.filter(|_| self.preserve_mtime)),
         }
     }
 }
@@ -89,18 +206,15 @@ pub struct Added {
 
 impl JsonEvent for Added {}
 
-/// Options of Kubo that would change the result here, and are refused rather than ignored.
-const REFUSED: [&str; 9] = [
-    "nocopy",
-    "fscache",
-    "inline",
-    "trickle",
-    "to-files",
-    "preserve-mode",
-    "preserve-mtime",
-    "mode",
-    "mtime",
+/// Options of Kubo that would change the result here, and are refused rather than ignored, with the reason.
+const REFUSED: [(&str, &str); 3] = [
+    ("nocopy", "content is always copied into the store, so that it outlives the files that it came from"),
+    ("fscache", "there is no filestore: content is always copied into the store"),
+    ("to-files", "it is not there yet"),
 ];
+
+/// Length up to which blocks stand in their CIDs, in bytes. Source: Kubo `core/commands/add.go`.
+const INLINE_LIMIT_BYTES: usize = 32;
 
 impl Command for Add {
     const PATH: &'static str = "add";
@@ -108,11 +222,11 @@ impl Command for Add {
     type Event = Added;
 
     fn bind(&mut self, binder: &mut Binder) -> Result<()> {
-        for name in REFUSED {
+        for (name, reason) in REFUSED {
             let mut given = None::<String>;
             binder.option(name, "", &mut given)?;
             if given.is_some_and(|text| !matches!(text.as_str(), "false" | "0")) {
-                return Err(Error::client(format!("this option is not there yet: {name}")));
+                return Err(Error::client(format!("the option {name} is not supported: {reason}")));
             }
         }
         binder.option("progress", "p", &mut self.progress)?;
@@ -126,7 +240,9 @@ impl Command for Add {
         binder.option("chunker", "s", &mut self.chunker)?;
         binder.option("max-file-links", "", &mut self.max_file_links)?;
         binder.option("max-directory-links", "", &mut self.max_directory_links)?;
-        binder.option("max-hamt-fanout", "", &mut self.max_hamt_fanout)
+        binder.option("max-hamt-fanout", "", &mut self.max_hamt_fanout)?;
+        self.layout.bind(binder)?;
+        self.attributes.bind(binder)
     }
 
     fn set_files(&mut self, files: Files) {
@@ -139,12 +255,14 @@ impl Command for Add {
 
     async fn run(mut self, context: Context, output: Output<Added>) -> Result<()> {
         let files = self.files.take().ok_or_else(|| Error::client("nothing to add"))?;
-        let import = self.import(context.repo.config().import()?)?;
+        let fixed = self.attributes.fixed()?;
+        let import = self.import(context.repo.config().import()?, fixed)?;
         let (adder, mut events) = context.node().await?.add(AddOptions {
             import: import.clone(),
             pin: self.pin && !self.only_hash,
             pin_name: self.pin_name.clone(),
             wrap: self.wrap,
+            wrap_attributes: fixed,
             only_hash: self.only_hash,
         });
         let report = async {
@@ -162,13 +280,15 @@ impl Command for Add {
             }
             Ok(())
         };
-        tokio::try_join!(feed(adder, hash_small_files(files, Arc::new(import))), report).map(|_| ())
+        let files = hash_small_files(files, Arc::new(import));
+        let attributes = |own| self.attributes.of(fixed, own);
+        tokio::try_join!(feed(adder, files, attributes), report).map(|_| ())
     }
 }
 
 impl Add {
     /// The configured options with what this call asks for in place.
-    fn import(&self, configured: ImportOptions) -> Result<ImportOptions> {
+    fn import(&self, configured: ImportOptions, fixed: Attributes) -> Result<ImportOptions> {
         let invalid = |error: &dyn std::fmt::Display| Error::client(error.to_string());
         let cid_version = match self.cid_version {
             None => None,
@@ -177,31 +297,47 @@ impl Add {
             Some(other) => return Err(Error::client(format!("no such CID version: {other}"))),
         };
         let hash = self.hash.as_deref().map(parse_hash).transpose().map_err(|error| invalid(&error))?;
-        let mut options = configured
-            .with_cid_options(cid_version, hash, self.raw_leaves)
-            .map_err(|error| invalid(&error))?;
+        // A raw block has no room for them.
+        let raw_leaves = match self.raw_leaves {
+            Some(true) if self.attributes.are_wanted(fixed) => {
+                let message = "raw-leaves can't be used with UnixFS metadata like mode or modification time";
+                return Err(Error::client(message));
+            }
+            _ if self.attributes.are_wanted(fixed) => Some(false),
+            asked => asked,
+        };
+        let mut options =
+            configured.with_cid_options(cid_version, hash, raw_leaves).map_err(|error| invalid(&error))?;
         if let Some(name) = &self.chunker {
             options.chunker = Chunker::parse(name).map_err(|error| invalid(&error))?;
         }
         options.max_file_links = self.max_file_links.unwrap_or(options.max_file_links);
         options.max_directory_links = self.max_directory_links.unwrap_or(options.max_directory_links);
         options.hamt_fanout = self.max_hamt_fanout.unwrap_or(options.hamt_fanout);
+        self.layout.apply(&mut options);
         options.check().map_err(|error| invalid(&error))?;
         Ok(options)
     }
 }
 
-/// Hands every part to the adder, and ends the add.
-async fn feed(mut adder: Adder, mut files: Files) -> Result<()> {
-    while let Some(part) = files.next().await? {
+/// Hands every part to the adder with what `attributes` makes of its own, and ends the add.
+async fn feed(
+    mut adder: Adder,
+    mut files: Files,
+    attributes: impl Fn(Attributes) -> Attributes,
+) -> Result<()> {
+    while let Some((part, own)) = files.next_with_attributes().await? {
+        let attributes = attributes(own);
         match part {
-            Part::Directory { path } => adder.directory(&path).await?,
-            Part::Symlink { path, target } => adder.symlink(&path, &target).await?,
-            Part::Leaf { path, leaf } => adder.leaf_file(&path, *leaf).await?,
-            Part::Small { path, content } => adder.file(&path, &mut Cursor::new(content)).await?,
-            Part::Local { path, file } => adder.local_file(&path, file).await?,
-            Part::Stream { path } => adder.file(&path, &mut files.content()).await?,
-            Part::Data(_) => unreachable!("data follows a stream, whose reader takes it"),
+            Part::Directory { path } => adder.directory(&path, attributes).await?,
+            Part::Symlink { path, target } => adder.symlink(&path, attributes, &target).await?,
+            Part::Leaf { path, leaf } => adder.leaf_file(&path, attributes, *leaf).await?,
+            Part::Small { path, content } => {
+                adder.file(&path, attributes, &mut Cursor::new(content)).await?;
+            }
+            Part::Local { path, file } => adder.local_file(&path, attributes, file).await?,
+            Part::Stream { path } => adder.file(&path, attributes, &mut files.content()).await?,
+            Part::Data(_) | Part::Attributes(_) => unreachable!("they come with the part that they are of"),
         }
     }
     adder.finish().await?;
@@ -233,7 +369,8 @@ fn hash_small_files(files: Files, options: Arc<ImportOptions>) -> Files {
 
 fn hash_part(part: &mut Part, options: &ImportOptions) -> Result<()> {
     if let Part::Small { path, content } = part
-        && content.len() <= options.chunker.chunk_bytes()
+        && content.len() <= options.chunker.max_chunk_bytes()
+        && options.chunker.cut(content) == content.len()
     {
         let leaf = import::leaf(options, content.clone()).map_err(|error| Error::new(error.to_string()))?;
         *part = Part::Leaf { path: std::mem::take(path), leaf: Box::new(leaf) };
@@ -263,4 +400,39 @@ fn join_streams(batch: Vec<Part>) -> Vec<Part> {
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_read_as_go_reads_them() {
+        for (text, mode) in [("0644", 0o644), ("0o644", 0o644), ("0x1a4", 0o644), ("420", 0o644), ("0", 0)] {
+            let read: FileMode = text.parse().unwrap();
+            assert_eq!(read, FileMode(mode), "{text}");
+            assert_eq!(FileMode::from_text(&read.to_text().unwrap()), Ok(read));
+        }
+        for text in ["", "0648", "u+x", "-1"] {
+            assert!(text.parse::<FileMode>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_goes_before_what_a_file_has() {
+        let own = Attributes { mode: Some(0o600), mtime: Some(Mtime { seconds: 1, nanos: None }) };
+        let options =
+            AttributeOptions { preserve_mode: true, mtime: Some(-7), ..AttributeOptions::default() };
+        let fixed = options.fixed().unwrap();
+        let expected = Attributes { mode: own.mode, mtime: Some(Mtime { seconds: -7, nanos: None }) };
+        assert_eq!(options.of(fixed, own), expected);
+        let none =
+            AttributeOptions { mode: Some(FileMode(0)), mtime: Some(0), ..AttributeOptions::default() };
+        assert!(none.of(none.fixed().unwrap(), own).is_empty());
+        for nsecs in [1, 1_000_000_000] {
+            let mtime = (nsecs > 1).then_some(1);
+            let options = AttributeOptions { mtime, mtime_nsecs: Some(nsecs), ..AttributeOptions::default() };
+            assert!(options.fixed().is_err(), "{nsecs}");
+        }
+    }
 }

@@ -61,7 +61,7 @@ impl Command for Get {
             NodeKind::File { len_bytes } if self.compress && !self.archive => {
                 session.bytes(&resolved.cid, 0..len_bytes).boxed()
             }
-            kind => session.tar(&name(&path, &context), resolved.cid, kind).boxed(),
+            _ => session.tar(&name(&path, &context), &resolved).boxed(),
         };
         while let Some(piece) = pieces.try_next().await? {
             sink.write(piece).await?;

@@ -24,6 +24,7 @@ use cairn_node::{Kind, Node};
 use cairn_proto::cid::Cid;
 use cairn_proto::content::{DagScope, SessionOptions};
 use cairn_proto::path::ContentPath;
+use cairn_proto::unixfs::Attributes;
 use cairn_proto::unixfs::import::ImportOptions;
 use futures::TryStreamExt as _;
 use rand::{RngCore as _, SeedableRng as _};
@@ -107,7 +108,14 @@ impl World {
     /// Adds an object.
     async fn add(&self, node: &Node, n: usize, pin: bool) -> cairn_node::Result<Cid> {
         let import = ImportOptions::default();
-        let options = AddOptions { import, pin, pin_name: None, wrap: false, only_hash: false };
+        let options = AddOptions {
+            import,
+            pin,
+            pin_name: None,
+            wrap: false,
+            wrap_attributes: Attributes::default(),
+            only_hash: false,
+        };
         let (mut adder, mut events) = node.add(options);
         let reader = tokio::spawn(async move { while events.recv().await.is_some() {} });
         let mut entries: Vec<_> =
@@ -117,7 +125,7 @@ impl World {
         for path in entries {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             let name = if alone { name } else { format!("dir/{name}") };
-            adder.local_file(&name, std::fs::File::open(path).unwrap()).await?;
+            adder.local_file(&name, Attributes::default(), std::fs::File::open(path).unwrap()).await?;
         }
         let root = adder.finish().await?;
         reader.await.unwrap();

@@ -1,7 +1,7 @@
 //! The keys that say how files become blocks.
 
 use cairn_proto::cid::{HashFunction, Version};
-use cairn_proto::unixfs::import::{Chunker, ImportOptions, SizeEstimate};
+use cairn_proto::unixfs::import::{Chunker, ImportOptions, Layout, SizeEstimate};
 
 use super::{Config, invalid};
 use crate::error::Result;
@@ -14,10 +14,6 @@ impl Config {
     /// [`crate::Kind::Invalid`], naming the key whose value is wrong.
     pub fn import(&self) -> Result<ImportOptions> {
         let default = ImportOptions::default();
-        self.read_with("Import.UnixFSDAGLayout", |name| match name {
-            "balanced" => Ok(()),
-            other => Err(format!("no such layout: {other:?}; there is balanced")),
-        })?;
         let cid_version = match self.read::<u8>("Import.CidVersion")? {
             None => default.cid_version,
             Some(0) => Version::V0,
@@ -29,6 +25,8 @@ impl Config {
             raw_leaves: self.read("Import.UnixFSRawLeaves")?.unwrap_or(cid_version == Version::V1),
             hash: self.read_with("Import.HashFunction", parse_hash)?.unwrap_or(default.hash),
             chunker: self.read_with("Import.UnixFSChunker", Chunker::parse)?.unwrap_or(default.chunker),
+            layout: self.read_with("Import.UnixFSDAGLayout", parse_layout)?.unwrap_or(default.layout),
+            inline_limit_bytes: default.inline_limit_bytes,
             max_file_links: self.read("Import.UnixFSFileMaxLinks")?.unwrap_or(default.max_file_links),
             max_directory_links: self
                 .read("Import.UnixFSDirectoryMaxLinks")?
@@ -53,6 +51,10 @@ impl Config {
 pub fn parse_hash(name: &str) -> Result<HashFunction, String> {
     HashFunction::from_name(name)
         .ok_or_else(|| format!("no such hash function: {name:?}; sha2-256 is the usual one"))
+}
+
+fn parse_layout(name: &str) -> Result<Layout, String> {
+    Layout::from_name(name).ok_or_else(|| format!("no such layout: {name:?}; there are balanced and trickle"))
 }
 
 fn parse_size_estimate(name: &str) -> Result<SizeEstimate, String> {

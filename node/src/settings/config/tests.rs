@@ -461,7 +461,7 @@ fn import_profiles_set_what_ipip_499_says_and_keys_matter_one_by_one() {
     let read = |key, value| with(key, value).import().unwrap();
     assert!(!read("Import.CidVersion", json!(0)).raw_leaves);
     assert!(!read("Import.UnixFSRawLeaves", json!(false)).raw_leaves);
-    assert_eq!(read("Import.UnixFSChunker", json!("size-1000")).chunker.chunk_bytes(), 1000);
+    assert_eq!(read("Import.UnixFSChunker", json!("size-1000")).chunker.max_chunk_bytes(), 1000);
     assert_ne!(read("Import.HashFunction", json!("blake3")).hash, default.hash);
     assert_eq!(read("Import.UnixFSFileMaxLinks", json!(7)).max_file_links, 7);
     assert_eq!(read("Import.UnixFSDirectoryMaxLinks", json!(9)).max_directory_links, 9);

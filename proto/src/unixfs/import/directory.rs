@@ -6,7 +6,7 @@ use crate::cid::Cid;
 use crate::codec::dag_pb::{link_len, put_link};
 use crate::codec::wire::bytes_field_len;
 use crate::unixfs::hamt::{HASH_TYPE, bits_at, hash_name, index_len};
-use crate::unixfs::{Data, Kind};
+use crate::unixfs::{Attributes, Data, Kind};
 
 /// Builds one directory from its entries, in whatever order they come.
 ///
@@ -15,6 +15,7 @@ use crate::unixfs::{Data, Kind};
 #[derive(Debug, Clone)]
 pub struct DirectoryBuilder {
     options: ImportOptions,
+    attributes: Attributes,
     entries: Vec<Entry>,
     /// Of each entry its name, then its binary CID.
     texts: Vec<u8>,
@@ -34,7 +35,14 @@ struct Entry {
 impl DirectoryBuilder {
     /// A builder of one directory. The options should have passed [`ImportOptions::check`].
     pub fn new(options: ImportOptions) -> Self {
-        Self { options, entries: Vec::new(), texts: Vec::new() }
+        Self { options, attributes: Attributes::default(), entries: Vec::new(), texts: Vec::new() }
+    }
+
+    /// Gives the directory these attributes; of a sharded one its root has them.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: Attributes) -> Self {
+        self.attributes = attributes;
+        self
     }
 
     /// Adds an entry, or replaces the one of that name. `tsize` is the length of all blocks below it, in
@@ -112,7 +120,13 @@ impl DirectoryBuilder {
     /// Length of the node that holds every entry, in bytes.
     fn plain_len(&self) -> usize {
         let links_len: usize = self.entries.iter().map(|entry| entry.link_len(0)).sum();
-        links_len + bytes_field_len(Data::new(Kind::Directory).encoded_len())
+        links_len + bytes_field_len(self.plain_message().encoded_len())
+    }
+
+    fn plain_message(&self) -> Data {
+        let mut message = Data::new(Kind::Directory);
+        message.set_attributes(self.attributes);
+        message
     }
 
     fn plain(&self, blocks: &mut Vec<Block>) -> Result<Node, ImportError> {
@@ -125,7 +139,7 @@ impl DirectoryBuilder {
                 Some(entry.tsize),
             );
         }
-        put_message(&mut node, &Data::new(Kind::Directory));
+        put_message(&mut node, &self.plain_message());
         self.add_node(node, self.entries.iter().map(|entry| entry.tsize).sum(), blocks)
     }
 
@@ -190,11 +204,17 @@ impl Shards<'_> {
             };
             slots.push((at, slot));
         }
-        self.shard(&slots, blocks)
+        let attributes = if used_bits == 0 { self.directory.attributes } else { Attributes::default() };
+        self.shard(&slots, attributes, blocks)
     }
 
     /// Makes one shard. Its slots are in the order of their indexes, which is that of the names of the links.
-    fn shard(&self, slots: &[(usize, Slot<'_>)], blocks: &mut Vec<Block>) -> Result<Node, ImportError> {
+    fn shard(
+        &self,
+        slots: &[(usize, Slot<'_>)],
+        attributes: Attributes,
+        blocks: &mut Vec<Block>,
+    ) -> Result<Node, ImportError> {
         let fanout = self.directory.options.hamt_fanout;
         let texts = &self.directory.texts;
         let index_len = index_len(fanout);
@@ -202,6 +222,7 @@ impl Shards<'_> {
         message.data = bitfield(fanout, slots.iter().map(|(index, _)| *index)).map(Into::into);
         message.hash_type = Some(HASH_TYPE);
         message.fanout = Some(fanout as u64);
+        message.set_attributes(attributes);
 
         let links_len: usize = slots.iter().map(|(_, slot)| slot.link_len(index_len)).sum();
         let mut node = Vec::with_capacity(links_len + bytes_field_len(message.encoded_len()));

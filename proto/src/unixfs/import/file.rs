@@ -1,75 +1,101 @@
-//! The balanced layout: a tree that is filled from the left, all leaves at one depth.
+//! Files: nodes above leaves that come in order.
 
 use bytes::Bytes;
 
-use super::{Built, ImportError, ImportOptions, LeafRef, leaf, put_message};
+use super::balanced::Balanced;
+use super::trickle::Trickle;
+use super::{Built, ImportError, ImportOptions, Layout, Leaf, leaf};
 use crate::block::{Block, BlockError};
-use crate::codec::dag_pb::{link_len, put_link, write_cid};
-use crate::codec::wire::bytes_field_len;
-use crate::unixfs::{Data, Kind};
+use crate::unixfs::Attributes;
 
-/// Builds the nodes above the leaves of one file, which come in order.
+/// Builds the DAG of one file from its leaves, which come in order.
 ///
 /// Memory: [`ImportOptions::max_file_links`] references for each level of the tree.
 #[derive(Debug, Clone)]
 pub struct FileBuilder {
     options: ImportOptions,
-    /// Children that wait for their parent, leaves first; no level is ever full.
-    levels: Vec<Vec<LeafRef>>,
+    attributes: Attributes,
+    /// The first leaf, while it may turn out to be the root and so have the attributes.
+    first: Option<Leaf>,
+    tree: Tree,
+}
+
+#[derive(Debug, Clone)]
+enum Tree {
+    Balanced(Balanced),
+    Trickle(Trickle),
 }
 
 impl FileBuilder {
     /// A builder of one file. The options should have passed [`ImportOptions::check`].
     pub fn new(options: ImportOptions) -> Self {
-        Self { options, levels: Vec::new() }
+        let tree = match options.layout {
+            Layout::Balanced => Tree::Balanced(Balanced::default()),
+            Layout::Trickle => Tree::Trickle(Trickle::default()),
+        };
+        Self { options, attributes: Attributes::default(), first: None, tree }
     }
 
-    /// Takes the next leaf; returns the nodes that it completes, children first.
+    /// Gives the root these attributes. To be called before the first leaf; a root that is a raw block has none.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: Attributes) -> Self {
+        self.attributes = attributes;
+        self
+    }
+
+    /// Takes the next leaf; returns the blocks that are ready, children first: most often that leaf, and any nodes that are
+    /// full.
     ///
     /// # Errors
     /// [`BlockError::TooLarge`] when so many links do not fit in a block.
-    pub fn push(&mut self, leaf: LeafRef) -> Result<Vec<Block>, BlockError> {
-        // A node of one link would need a parent of one link, and so on.
-        let width = self.options.max_file_links.max(2);
+    pub fn push(&mut self, leaf: Leaf) -> Result<Vec<Block>, BlockError> {
+        let may_be_root = match &self.tree {
+            Tree::Balanced(tree) => tree.is_empty() && self.first.is_none(),
+            Tree::Trickle(_) => false,
+        };
+        if may_be_root && !self.attributes.is_empty() {
+            self.first = Some(leaf);
+            return Ok(Vec::new());
+        }
         let mut blocks = Vec::new();
-        let mut child = leaf;
-        for depth in 0.. {
-            if self.levels.len() == depth {
-                self.levels.push(Vec::new());
-            }
-            let level = &mut self.levels[depth];
-            level.push(child);
-            if level.len() < width {
-                break;
-            }
-            child = parent(&self.options, level, &mut blocks)?;
-            level.clear();
+        for leaf in self.first.take().into_iter().chain([leaf]) {
+            self.add(leaf, &mut blocks)?;
         }
         Ok(blocks)
     }
 
-    /// Ends the file. Without any leaf it is the empty file, which is one empty leaf.
+    fn add(&mut self, leaf: Leaf, blocks: &mut Vec<Block>) -> Result<(), BlockError> {
+        let part = leaf.to_part();
+        match &mut self.tree {
+            // Here the empty file is a node without leaves.
+            Tree::Trickle(_) if part.len_bytes == 0 => return Ok(()),
+            Tree::Trickle(tree) => tree.push(&self.options, part, blocks)?,
+            Tree::Balanced(tree) => tree.push(&self.options, part, blocks)?,
+        }
+        blocks.push(leaf.block);
+        Ok(())
+    }
+
+    /// Ends the file. Without any leaf it is the empty file.
     ///
     /// # Errors
     /// [`ImportError::Block`].
-    pub fn finish(self) -> Result<Built, ImportError> {
+    pub fn finish(mut self) -> Result<Built, ImportError> {
         let mut blocks = Vec::new();
-        let top = self.levels.len().saturating_sub(1);
-        let mut last: Option<LeafRef> = None;
-        for (depth, mut level) in self.levels.into_iter().enumerate() {
-            level.extend(last);
-            last = match level[..] {
-                [] => None,
-                // Only the root goes without a parent: all leaves stay at one depth.
-                [root] if depth == top => Some(root),
-                _ => Some(parent(&self.options, &level, &mut blocks)?),
-            };
+        if let Some(only) = self.first.take() {
+            let only = only.with_attributes(&self.options, self.attributes)?;
+            self.add(only, &mut blocks)?;
         }
-        let root = match last {
+        let root = match self.tree {
+            Tree::Trickle(tree) => Some(tree.finish(&self.options, self.attributes, &mut blocks)?),
+            Tree::Balanced(tree) => tree.finish(&self.options, self.attributes, &mut blocks)?,
+        };
+        let root = match root {
             Some(root) => root,
             None => {
                 let empty = leaf(&self.options, Bytes::new())?;
-                let root = empty.to_ref();
+                let empty = empty.with_attributes(&self.options, self.attributes)?;
+                let root = empty.to_part();
                 blocks.push(empty.block);
                 root
             }
@@ -78,88 +104,73 @@ impl FileBuilder {
     }
 }
 
-/// Makes the node above `children`.
-fn parent(
-    options: &ImportOptions,
-    children: &[LeafRef],
-    blocks: &mut Vec<Block>,
-) -> Result<LeafRef, BlockError> {
-    let mut message = Data::new(Kind::File);
-    message.blocksizes = children.iter().map(|child| child.len_bytes).collect();
-    let len_bytes = message.blocksizes.iter().sum();
-    message.filesize = Some(len_bytes);
-    let links_len: usize =
-        children.iter().map(|child| link_len(child.cid.encoded_len(), Some(0), Some(child.tsize))).sum();
-    let mut node = Vec::with_capacity(links_len + bytes_field_len(message.encoded_len()));
-    let mut cid = Vec::new();
-    for child in children {
-        write_cid(&mut cid, &child.cid);
-        put_link(&mut node, &cid, Some([&[], &[]]), Some(child.tsize));
-    }
-    put_message(&mut node, &message);
-    let block = options.node_block(node)?;
-    let tsize = block.data().len() as u64 + children.iter().map(|child| child.tsize).sum::<u64>();
-    let cid = *block.cid();
-    blocks.push(block);
-    Ok(LeafRef { cid, len_bytes, tsize })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cid::{Cid, Multihash, RAW};
+    use crate::cid::Cid;
     use crate::unixfs::{Node, decode};
 
-    fn leaf_ref(cid_of: u8) -> LeafRef {
-        let cid = Cid::new_v1(RAW, Multihash::wrap(0, &[cid_of]).unwrap());
-        LeafRef { cid, len_bytes: 10, tsize: 10 }
+    fn narrow(max_file_links: usize) -> ImportOptions {
+        ImportOptions { max_file_links, ..ImportOptions::default() }
+    }
+
+    /// Ten bytes that no other leaf has.
+    fn leaf_of(options: &ImportOptions, index: u32) -> Leaf {
+        leaf(options, format!("{index:010}").into()).unwrap()
     }
 
     #[test]
-    fn nodes_come_out_as_soon_as_they_are_full_and_children_first() {
-        let mut builder = FileBuilder::new(ImportOptions { max_file_links: 2, ..ImportOptions::default() });
-        let counts: Vec<_> = (0..8).map(|index| builder.push(leaf_ref(index)).unwrap().len()).collect();
-        assert_eq!(counts, [0, 1, 0, 2, 0, 1, 0, 3]);
+    fn nodes_come_out_once_another_leaf_comes() {
+        let options = narrow(2);
+        let mut builder = FileBuilder::new(options.clone());
+        let counts: Vec<_> =
+            (0..8).map(|index| builder.push(leaf_of(&options, index)).unwrap().len()).collect();
+        // Each leaf, and the nodes that are full before it.
+        assert_eq!(counts, [1, 1, 2, 1, 2, 1, 3, 1]);
         let built = builder.finish().unwrap();
-        assert_eq!((built.len_bytes, built.blocks.len()), (80, 0));
+        assert_eq!((built.len_bytes, built.blocks.len()), (80, 3));
     }
 
     #[test]
     fn a_tree_reads_back_as_its_leaves_in_order() {
-        for leaf_count in 1..=40_u8 {
-            let mut builder =
-                FileBuilder::new(ImportOptions { max_file_links: 3, ..ImportOptions::default() });
+        for (leaf_count, layout) in
+            (1..=120_u32).flat_map(|count| [(count, Layout::Balanced), (count, Layout::Trickle)])
+        {
+            let options = ImportOptions { layout, ..narrow(3) };
+            let mut builder = FileBuilder::new(options.clone());
             let mut blocks: Vec<Block> =
-                (0..leaf_count).flat_map(|index| builder.push(leaf_ref(index)).unwrap()).collect();
+                (0..leaf_count).flat_map(|index| builder.push(leaf_of(&options, index)).unwrap()).collect();
             let built = builder.finish().unwrap();
             blocks.extend(built.blocks);
             assert_eq!(built.len_bytes, u64::from(leaf_count) * 10);
-            let node_bytes: usize = blocks.iter().map(|block| block.data().len()).sum();
-            assert_eq!(built.tsize, built.len_bytes + node_bytes as u64);
+            let all_bytes: usize = blocks.iter().map(|block| block.data().len()).sum();
+            assert_eq!(built.tsize, all_bytes as u64);
 
             let mut leaves = Vec::new();
             let mut pending = vec![built.cid];
             while let Some(cid) = pending.pop() {
-                match blocks.iter().find(|block| *block.cid() == cid) {
-                    Some(block) => {
-                        let Ok(Node::File(file)) = decode(block) else { panic!("not a file") };
-                        pending.extend(file.children.iter().rev().map(|child| child.cid));
-                    }
-                    None => leaves.push(cid),
+                let block = blocks.iter().find(|block| *block.cid() == cid).unwrap();
+                match decode(block) {
+                    Ok(Node::File(file)) => pending.extend(file.children.iter().rev().map(|child| child.cid)),
+                    Ok(Node::Raw(_)) => leaves.push(cid),
+                    other => panic!("{other:?}"),
                 }
             }
-            assert_eq!(leaves, (0..leaf_count).map(|index| leaf_ref(index).cid).collect::<Vec<_>>());
+            let expected: Vec<Cid> =
+                (0..leaf_count).map(|index| *leaf_of(&options, index).block.cid()).collect();
+            assert_eq!(leaves, expected, "{layout:?} {leaf_count}");
         }
     }
 
     #[test]
     fn a_node_too_large_for_a_block_is_an_error() {
-        // 15 bytes for each child are 3 MB.
-        let options = ImportOptions { max_file_links: 200_000, ..ImportOptions::default() };
-        let mut builder = FileBuilder::new(options);
-        for _ in 1..200_000 {
-            assert_eq!(builder.push(leaf_ref(0)), Ok(vec![]));
+        // 43 bytes for each child are 2.2 MB.
+        let options = narrow(50_000);
+        let mut builder = FileBuilder::new(options.clone());
+        let leaf = leaf_of(&options, 0);
+        for _ in 0..50_000 {
+            assert_eq!(builder.push(leaf.clone()).unwrap().len(), 1);
         }
-        assert!(matches!(builder.push(leaf_ref(0)), Err(BlockError::TooLarge { .. })));
+        assert!(matches!(builder.push(leaf), Err(BlockError::TooLarge { .. })));
     }
 }

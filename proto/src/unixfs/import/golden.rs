@@ -70,45 +70,55 @@ fn keystream(seed: &str, offset: u64) -> ChaCha20Rng {
     stream
 }
 
-/// The leaves of the first `len` bytes of a keystream, made on two threads.
-fn leaves(options: &ImportOptions, seed: &str, len: u64) -> Vec<LeafRef> {
-    let chunk_len = options.chunker.chunk_bytes() as u64;
+/// Leaves made before they are handed on together.
+const LEAVES_AT_ONCE: u64 = 32;
+
+/// A file of the first `len` bytes of a keystream, its leaves made on two threads and forgotten.
+fn file(options: &ImportOptions, seed: &str, len: u64) -> FileBuilder {
+    let mut builder = FileBuilder::new(options.clone());
+    let chunk_len = options.chunker.max_chunk_bytes() as u64;
     let count = len.div_ceil(chunk_len);
     let make = |index: u64| {
         let offset = index * chunk_len;
         let mut chunk = vec![0; usize::try_from(chunk_len.min(len - offset)).unwrap()];
         keystream(seed, offset).fill_bytes(&mut chunk);
-        leaf(options, chunk.into()).unwrap().to_ref()
+        leaf(options, chunk.into()).unwrap()
     };
-    std::thread::scope(|scope| {
-        let first = scope.spawn(|| (0..count / 2).map(make).collect::<Vec<_>>());
-        let second: Vec<_> = (count / 2..count).map(make).collect();
-        let mut all = first.join().unwrap();
-        all.extend(second);
-        all
-    })
+    for start in (0..count).step_by(usize::try_from(LEAVES_AT_ONCE).unwrap()) {
+        let end = count.min(start + LEAVES_AT_ONCE);
+        let middle = start.midpoint(end);
+        let leaves = std::thread::scope(|scope| {
+            let first = scope.spawn(|| (start..middle).map(make).collect::<Vec<_>>());
+            let second: Vec<_> = (middle..end).map(make).collect();
+            [first.join().unwrap(), second]
+        });
+        for leaf in leaves.into_iter().flatten() {
+            builder.push(leaf).unwrap();
+        }
+    }
+    builder
 }
 
-fn file_cid(options: &ImportOptions, leaves: &[LeafRef]) -> String {
-    let mut builder = FileBuilder::new(options.clone());
-    for leaf in leaves {
-        builder.push(*leaf).unwrap();
-    }
+fn cid(builder: FileBuilder) -> String {
     builder.finish().unwrap().cid.to_string()
 }
 
 fn check_files(golden: &Golden) {
     let options = ImportOptions::from_profile(golden.profile);
-    let chunk = options.chunker.chunk_bytes() as u64;
-    let width = options.max_file_links;
-    let cid = |leaves: &[LeafRef]| file_cid(&options, leaves);
-    assert_eq!(cid(&[leaf(&options, Bytes::from_static(b"hello world")).unwrap().to_ref()]), golden.hello);
-    assert_eq!(cid(&leaves(&options, golden.chunk_seed, chunk)), golden.one_chunk);
-    assert_eq!(cid(&leaves(&options, golden.chunk_seed, chunk + 1)), golden.chunk_and_a_byte);
-    assert_eq!(cid(&[]), golden.empty_file);
-    let full = leaves(&options, golden.file_seed, chunk * width as u64 + 1);
-    assert_eq!(cid(&full[..width]), golden.full_width);
-    assert_eq!(cid(&full), golden.width_and_a_byte);
+    let chunk = options.chunker.max_chunk_bytes() as u64;
+    let mut hello = FileBuilder::new(options.clone());
+    hello.push(leaf(&options, Bytes::from_static(b"hello world")).unwrap()).unwrap();
+    assert_eq!(cid(hello), golden.hello);
+    assert_eq!(cid(file(&options, golden.chunk_seed, chunk)), golden.one_chunk);
+    assert_eq!(cid(file(&options, golden.chunk_seed, chunk + 1)), golden.chunk_and_a_byte);
+    assert_eq!(cid(FileBuilder::new(options.clone())), golden.empty_file);
+    let full_bytes = chunk * options.max_file_links as u64;
+    let mut full = file(&options, golden.file_seed, full_bytes);
+    assert_eq!(cid(full.clone()), golden.full_width);
+    let mut byte = vec![0];
+    keystream(golden.file_seed, full_bytes).fill_bytes(&mut byte);
+    full.push(leaf(&options, byte.into()).unwrap()).unwrap();
+    assert_eq!(cid(full), golden.width_and_a_byte);
 }
 
 fn check_directories(golden: &Golden) {
@@ -128,7 +138,7 @@ fn check_directories(golden: &Golden) {
         for index in 0..count {
             let len = if index + 1 == count { last_name_len } else { name_len };
             let name: Vec<u8> = letters.by_ref().take(len).collect();
-            builder.insert(&name, file.block.cid(), file.tsize).unwrap();
+            builder.insert(&name, file.block.cid(), file.tsize()).unwrap();
         }
         assert_eq!(builder.finish().unwrap().cid.to_string(), cid);
     }

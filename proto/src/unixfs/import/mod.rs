@@ -1,24 +1,26 @@
 //! From files and directories to blocks, bit for bit as Kubo makes them.
 //!
 //! The caller cuts a file by its [`Chunker`], makes each [`leaf`] on any core, and feeds [`FileBuilder`] in
-//! order; [`DirectoryBuilder`] takes the roots that come out. Everything is pure: blocks are returned,
+//! order, which puts nodes above them by one [`Layout`] or the other; [`DirectoryBuilder`] takes the roots that come out. Everything is pure: blocks are returned,
 //! nothing is stored.
 //!
 //! Source: IPIP-499 (<https://specs.ipfs.tech/ipips/ipip-0499/>), boxo `ipld/unixfs/importer` and
 //! `ipld/unixfs/io`.
 
+mod balanced;
 mod chunker;
 mod directory;
 mod file;
+mod trickle;
 
 use bytes::Bytes;
 
-use super::{Data, Kind};
+use super::{Attributes, Data, Kind, Mtime};
 use crate::block::{Block, BlockError};
 use crate::cid::{Cid, DAG_PB, HashFunction, RAW, Version};
-use crate::codec::dag_pb;
+use crate::codec::dag_pb::{self, PbNode, link_len, put_link, write_cid};
 use crate::codec::wire::bytes_field_len;
-use crate::limits::{MAX_CHUNK_BYTES, MAX_HAMT_FANOUT, MIN_HAMT_FANOUT};
+use crate::limits::{MAX_CHUNK_BYTES, MAX_DIGEST_BYTES, MAX_HAMT_FANOUT, MIN_HAMT_FANOUT};
 
 pub use chunker::Chunker;
 pub use directory::DirectoryBuilder;
@@ -28,16 +30,20 @@ pub use file::FileBuilder;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     /// A chunker that does not exist here.
-    #[error("chunker not supported, name={name:?}; use size-<bytes>")]
+    #[error(
+        "chunker not supported, name={name:?}; there are size-<bytes>, rabin, rabin-<min>-<average>-<max> and buzhash"
+    )]
     Chunker {
         /// The name as given.
         name: String,
     },
     /// A chunk must hold something and fit in a block.
-    #[error("chunk length not allowed, len_bytes={len_bytes} min=1 max={}", MAX_CHUNK_BYTES)]
+    #[error("chunk length not allowed, len_bytes={len_bytes} min={min} max={}", MAX_CHUNK_BYTES)]
     ChunkLength {
         /// Length asked for, in bytes.
         len_bytes: usize,
+        /// Shortest that it may be, in bytes.
+        min: usize,
     },
     /// Options that cannot be or do not go together.
     #[error("{0}")]
@@ -98,6 +104,27 @@ pub enum SizeEstimate {
     Disabled,
 }
 
+/// How the nodes above the leaves of a file are put together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// All leaves at one depth: any place is found in the same number of steps.
+    #[default]
+    Balanced,
+    /// Leaves at every depth, the first ones nearest to the root: what is read from its start comes soonest.
+    Trickle,
+}
+
+impl Layout {
+    /// The layout of that name: `balanced` or `trickle`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "balanced" => Some(Self::Balanced),
+            "trickle" => Some(Self::Trickle),
+            _ => None,
+        }
+    }
+}
+
 /// Everything that decides what CID some content gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportOptions {
@@ -109,7 +136,11 @@ pub struct ImportOptions {
     pub hash: HashFunction,
     /// Where files are cut.
     pub chunker: Chunker,
-    /// Children of a file's node, at most.
+    /// How leaves become a file.
+    pub layout: Layout,
+    /// Blocks up to this length stand in their CIDs, in bytes; `None` for no block.
+    pub inline_limit_bytes: Option<usize>,
+    /// Children of a file's node, at most. In [`Layout::Trickle`] leaves of a node, at most.
     pub max_file_links: usize,
     /// Entries of a directory in one node, at most; 0 for no such bound.
     pub max_directory_links: usize,
@@ -135,6 +166,8 @@ impl ImportOptions {
             raw_leaves: true,
             hash: HashFunction::Sha2_256,
             chunker: Chunker::MIB_1,
+            layout: Layout::Balanced,
+            inline_limit_bytes: None,
             max_file_links: 1024,
             max_directory_links: 0,
             hamt_fanout: 256,
@@ -195,12 +228,22 @@ impl ImportOptions {
                 "the fanout of a directory must be a power of two from 8 to 1024",
             ));
         }
+        if self.inline_limit_bytes.is_some_and(|limit| limit > MAX_DIGEST_BYTES) {
+            return Err(ImportError::Options("a block in its CID has at most 128 bytes"));
+        }
         Ok(())
     }
 
     /// The block of a dag-pb node, under these options.
     fn node_block(&self, node: Vec<u8>) -> Result<Block, BlockError> {
-        Block::hash(self.cid_version, DAG_PB, self.hash, node.into())
+        self.block(self.cid_version, DAG_PB, node.into())
+    }
+
+    fn block(&self, version: Version, codec: u64, data: Bytes) -> Result<Block, BlockError> {
+        match self.inline_limit_bytes {
+            Some(limit) if data.len() <= limit => Block::identity(codec, &data),
+            _ => Block::hash(version, codec, self.hash, data),
+        }
     }
 }
 
@@ -211,26 +254,42 @@ pub struct Leaf {
     pub block: Block,
     /// Length of its content, in bytes.
     pub len_bytes: u64,
-    /// Length of its block, in bytes.
-    pub tsize: u64,
 }
 
 impl Leaf {
-    /// What the builder needs to know of it.
-    pub fn to_ref(&self) -> LeafRef {
-        LeafRef { cid: *self.block.cid(), len_bytes: self.len_bytes, tsize: self.tsize }
+    /// What a parent needs to know of it.
+    fn to_part(&self) -> Part {
+        Part { cid: *self.block.cid(), len_bytes: self.len_bytes, tsize: self.tsize() }
+    }
+
+    /// Length of its block, in bytes.
+    pub fn tsize(&self) -> u64 {
+        self.block.data().len() as u64
+    }
+
+    /// The same leaf as a whole file, which can have attributes.
+    fn with_attributes(self, options: &ImportOptions, attributes: Attributes) -> Result<Self, BlockError> {
+        let payload = PbNode::decode(self.block.data()).ok().and_then(|node| node.data);
+        let message = payload.and_then(|payload| Data::decode(&payload).ok());
+        match message {
+            Some(mut message) if self.block.cid().codec() == DAG_PB => {
+                message.set_attributes(attributes);
+                Ok(Self { block: options.node_block(bare_node(&message))?, ..self })
+            }
+            // A raw block has no room for them.
+            _ => Ok(self),
+        }
     }
 }
 
 /// What a parent needs to know of a part of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeafRef {
-    /// CID.
-    pub cid: Cid,
+struct Part {
+    cid: Cid,
     /// Length of the content below it, in bytes.
-    pub len_bytes: u64,
+    len_bytes: u64,
     /// Length of its block and of all below it, in bytes.
-    pub tsize: u64,
+    tsize: u64,
 }
 
 /// A file or directory that is whole.
@@ -242,8 +301,7 @@ pub struct Built {
     pub len_bytes: u64,
     /// Length of the root's block and of all below it, in bytes: what a link to it says.
     pub tsize: u64,
-    /// Blocks that were not returned before, children first. A file of one leaf has none: its root is that
-    /// leaf.
+    /// Blocks that were not returned before, children first.
     pub blocks: Vec<Block>,
 }
 
@@ -254,25 +312,60 @@ pub struct Built {
 pub fn leaf(options: &ImportOptions, chunk: Bytes) -> Result<Leaf, BlockError> {
     let len_bytes = chunk.len() as u64;
     let block = if options.raw_leaves {
-        Block::hash(Version::V1, RAW, options.hash, chunk)?
+        options.block(Version::V1, RAW, chunk)?
     } else {
-        let mut message = Data::new(Kind::File);
+        let mut message = Data::new(match options.layout {
+            Layout::Balanced => Kind::File,
+            Layout::Trickle => Kind::Raw,
+        });
         message.data = (!chunk.is_empty()).then_some(chunk);
         message.filesize = Some(len_bytes);
         options.node_block(bare_node(&message))?
     };
-    let tsize = block.data().len() as u64;
-    Ok(Leaf { block, len_bytes, tsize })
+    Ok(Leaf { block, len_bytes })
 }
 
 /// The block of a symbolic link to `target`. What a link to it says as its size is the block's length.
 ///
 /// # Errors
 /// As [`leaf`].
-pub fn symlink(options: &ImportOptions, target: impl Into<Bytes>) -> Result<Block, BlockError> {
+pub fn symlink(
+    options: &ImportOptions,
+    target: impl Into<Bytes>,
+    mtime: Option<Mtime>,
+) -> Result<Block, BlockError> {
     let mut message = Data::new(Kind::Symlink);
     message.data = Some(target.into());
+    message.mtime = mtime;
     options.node_block(bare_node(&message))
+}
+
+/// Makes the node above `children`.
+fn parent(
+    options: &ImportOptions,
+    children: &[Part],
+    attributes: Attributes,
+    blocks: &mut Vec<Block>,
+) -> Result<Part, BlockError> {
+    let mut message = Data::new(Kind::File);
+    message.blocksizes = children.iter().map(|child| child.len_bytes).collect();
+    let len_bytes = message.blocksizes.iter().sum();
+    message.filesize = Some(len_bytes);
+    message.set_attributes(attributes);
+    let links_len: usize =
+        children.iter().map(|child| link_len(child.cid.encoded_len(), Some(0), Some(child.tsize))).sum();
+    let mut node = Vec::with_capacity(links_len + bytes_field_len(message.encoded_len()));
+    let mut cid = Vec::new();
+    for child in children {
+        write_cid(&mut cid, &child.cid);
+        put_link(&mut node, &cid, Some([&[], &[]]), Some(child.tsize));
+    }
+    put_message(&mut node, &message);
+    let block = options.node_block(node)?;
+    let tsize = block.data().len() as u64 + children.iter().map(|child| child.tsize).sum::<u64>();
+    let cid = *block.cid();
+    blocks.push(block);
+    Ok(Part { cid, len_bytes, tsize })
 }
 
 /// A node without links.
@@ -302,7 +395,7 @@ mod tests {
         let chunk = Bytes::from(vec![7; 1000]);
         let leaf = leaf(&ImportOptions::default(), chunk.clone()).unwrap();
         assert_eq!(leaf.block.data().as_ptr(), chunk.as_ptr());
-        assert_eq!((leaf.len_bytes, leaf.tsize), (1000, 1000));
+        assert_eq!((leaf.len_bytes, leaf.tsize()), (1000, 1000));
     }
 
     #[test]
@@ -337,5 +430,7 @@ mod tests {
         assert!(with(|options| options.hamt_fanout = MAX_HAMT_FANOUT));
         assert!(!with(|options| options.hamt_fanout = MAX_HAMT_FANOUT * 2));
         assert!(!with(|options| options.hamt_fanout = 255));
+        assert!(with(|options| options.inline_limit_bytes = Some(MAX_DIGEST_BYTES)));
+        assert!(!with(|options| options.inline_limit_bytes = Some(MAX_DIGEST_BYTES + 1)));
     }
 }

@@ -99,6 +99,7 @@ impl Command for Put {
             let block = Block::hash(Version::V1, store_codec, hash, data)
                 .map_err(|error| Error::client(error.to_string()))?;
             let cid = *block.cid();
+            node.denylists().check_block(&cid)?;
             node.store().put(vec![block], Durability::Now, &lease).await?;
             if self.pin {
                 let path = ContentPath::from_cid(cid);
