@@ -8,6 +8,7 @@ use crate::denylists::Denylists;
 use crate::exchange::remote::Gateways;
 use crate::names::{Dns, Names, Source};
 use crate::node::{Inner, Network, Node};
+use crate::pin_queue::PinQueue;
 use crate::pins::Pins;
 use crate::routing::records::{Backing, RecordLimits, Records, WallClock};
 use crate::settings::{Settings, SwarmSettings};
@@ -49,9 +50,12 @@ impl Builder {
         }
         let path = self.settings.repo.join(STORE_DIR);
         let (store_settings, folders) = (self.settings.store.clone(), self.settings.denylists.clone());
-        let opening =
-            move || Ok::<_, Error>((Denylists::open(folders)?, Store::open(&path, &store_settings)?));
-        let (denylists, store) = tokio::task::spawn_blocking(opening)
+        let opening = move || {
+            let (denylists, store) = (Denylists::open(folders)?, Store::open(&path, &store_settings)?);
+            let pin_queue = PinQueue::open(store.rows(Table::Pinning))?;
+            Ok::<_, Error>((denylists, store, pin_queue))
+        };
+        let (denylists, store, pin_queue) = tokio::task::spawn_blocking(opening)
             .await
             .map_err(|error| Error::internal("opening the store panicked").with_cause(error))??;
         let pins = Pins::new(store.clone());
@@ -85,7 +89,10 @@ impl Builder {
         let clock: WallClock = Arc::new(SystemTime::now);
         let names = Names::new(store.rows(Table::Names), source, dns, clock, groups[0].clone());
         let blocks = Blocks::new(store, exchange, self.settings.block_timeout, denylists);
-        Ok(Node::from_parts(Inner { settings: self.settings, blocks, pins, names, network, groups }))
+        let settings = self.settings;
+        let node = Node::from_parts(Inner { settings, blocks, pins, pin_queue, names, network, groups });
+        node.work_off_pin_queue();
+        Ok(node)
     }
 
     async fn start_network(

@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod gc;
 pub mod names;
 pub mod node;
+pub mod pin_queue;
 pub mod pins;
 pub mod repair;
 pub mod routing;

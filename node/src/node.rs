@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::cid::Cid;
-use cairn_proto::content::{Content, SessionOptions};
+use cairn_proto::content::{Content, Progress, SessionOptions};
 use cairn_proto::path::ContentPath;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use crate::dag::{self, AddEvent, AddOptions, Adder, CarImport};
 use crate::denylists::Denylists;
 use crate::gc::GcReport;
 use crate::names::Names;
+use crate::pin_queue::{self, PinQueue};
 use crate::pins::{PinKind, Pins};
 use crate::repair::{self, VerifyEvent, VerifyOptions, VerifyReport};
 use crate::settings::Settings;
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) blocks: Blocks,
     pub(crate) pins: Pins,
+    pub(crate) pin_queue: PinQueue,
     pub(crate) names: Names,
     pub(crate) network: Option<Network>,
     /// Groups of tasks in the order in which they stop: background work, exchange, swarm.
@@ -54,7 +56,20 @@ pub(crate) struct Network {
 
 impl Node {
     pub(crate) fn from_parts(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+        Self::from_shared(Arc::new(inner))
+    }
+
+    pub(crate) fn from_shared(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// Fetches what is to be pinned in the background; without a network it waits for the next start with one.
+    pub(crate) fn work_off_pin_queue(&self) {
+        if self.inner.network.is_some() {
+            let (queue, work) = (self.inner.pin_queue.clone(), &self.inner.groups[0]);
+            let stopping = work.stopping().clone();
+            work.spawn("pin-queue", pin_queue::run(queue, Arc::downgrade(&self.inner), stopping));
+        }
     }
 
     /// What the node was built from.
@@ -75,6 +90,11 @@ impl Node {
     /// What is kept.
     pub fn pins(&self) -> &Pins {
         &self.inner.pins
+    }
+
+    /// What is to be kept once it is fetched.
+    pub fn pin_queue(&self) -> &PinQueue {
+        &self.inner.pin_queue
     }
 
     /// Where names lead.
@@ -134,7 +154,20 @@ impl Node {
         options: SessionOptions,
         mut on_progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Cid> {
+        self.pin_with(path, kind, name, options, |blocks, bytes, _| on_progress(blocks, bytes)).await
+    }
+
+    /// As [`Self::pin_add`]; `on_progress` is told of the network too.
+    pub(crate) async fn pin_with(
+        &self,
+        path: &ContentPath,
+        kind: PinKind,
+        name: Option<String>,
+        options: SessionOptions,
+        mut on_progress: impl FnMut(u64, u64, Progress) + Send,
+    ) -> Result<Cid> {
         let session = self.session(options);
+        let mut on_progress = |blocks, bytes| on_progress(blocks, bytes, session.progress());
         let cid = session.resolve(path).await?.cid;
         for _ in 0..MAX_PIN_ATTEMPTS {
             let fetch = match kind {

@@ -1,7 +1,8 @@
 //! `cairn pin`.
 
 use anyhow::Result;
-use cairn_rpc::commands::pin::{Add, Ls, Rm, Update, Verify};
+use cairn_node::settings::units::format_size;
+use cairn_rpc::commands::pin::{Add, Ls, PinList, PinProgress, Rm, Update, Verify};
 use futures::StreamExt as _;
 
 use crate::args::Encoding;
@@ -55,6 +56,10 @@ pub(crate) struct AddArgs {
     /// Name of the pin.
     #[arg(long, short, value_name = "NAME")]
     name: Option<String>,
+    /// Return at once; the daemon fetches it, and tries again until it has it. `pin ls --status` tells how far it is, `pin rm`
+    /// gives it up.
+    #[arg(long)]
+    background: bool,
     /// Show progress; by default on a terminal.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     progress: Option<bool>,
@@ -90,6 +95,9 @@ pub(crate) struct LsArgs {
     /// Print names.
     #[arg(long)]
     names: bool,
+    /// Print the pins that are fetched in the background, and how far they are.
+    #[arg(long)]
+    status: bool,
 }
 
 pub(super) async fn run(command: Pin, session: &Session) -> Result<()> {
@@ -120,7 +128,14 @@ pub(super) async fn run(command: Pin, session: &Session) -> Result<()> {
 async fn add(args: AddArgs, session: &Session) -> Result<()> {
     let bar = terminal::progress(args.progress, None);
     let progress = !bar.is_hidden() || args.progress == Some(true);
-    let command = Add { paths: args.paths, recursive: args.recursive, name: args.name, progress };
+    let command = Add {
+        paths: args.paths,
+        recursive: args.recursive,
+        name: args.name,
+        progress,
+        background: args.background,
+    };
+    let done = if args.background { "queued" } else { "pinned" };
     let how = if args.recursive { "recursively" } else { "directly" };
     if session.encoding() == Encoding::Json {
         return session.print(command, |_, _| Ok(())).await;
@@ -133,7 +148,7 @@ async fn add(args: AddArgs, session: &Session) -> Result<()> {
         }
         for cid in event.pins {
             bar.finish_and_clear();
-            print_line(&format!("pinned {cid} {how}"))?;
+            print_line(&format!("{done} {cid} {how}"))?;
         }
     }
     Ok(())
@@ -142,12 +157,21 @@ async fn add(args: AddArgs, session: &Session) -> Result<()> {
 async fn ls(args: LsArgs, session: &Session) -> Result<()> {
     let stream = args.stream || session.encoding() == Encoding::Text;
     let quiet = args.quiet;
-    let command =
-        Ls { paths: args.paths, kind: args.kind, quiet, name: args.name, stream, names: args.names };
+    let command = Ls {
+        paths: args.paths,
+        kind: args.kind,
+        quiet,
+        name: args.name,
+        stream,
+        names: args.names,
+        status: args.status,
+    };
     session
         .print(command, |out, pin| {
             if quiet {
                 super::line!(out, "{}", pin.cid)
+            } else if let Some(progress) = &pin.progress {
+                text_of_progress(out, &pin, progress)
             } else if pin.name.is_empty() {
                 super::line!(out, "{} {}", pin.cid, pin.kind)
             } else {
@@ -155,6 +179,24 @@ async fn ls(args: LsArgs, session: &Session) -> Result<()> {
             }
         })
         .await
+}
+
+fn text_of_progress(out: &mut String, pin: &PinList, progress: &PinProgress) -> Result<()> {
+    let PinProgress { status, blocks, failures, .. } = progress;
+    let mut line = format!("{} {} {status}", pin.cid, pin.kind);
+    if *blocks > 0 {
+        line += &format!(", {blocks} blocks, {}", format_size(progress.bytes));
+    }
+    if status == "pinning" {
+        line += &format!(", {} peers asked, {} providers", progress.peers_asked, progress.providers_found);
+    }
+    if *failures > 0 {
+        line += &format!(", {failures} failures, the last: {}", escape(&progress.error));
+    }
+    if !pin.name.is_empty() {
+        line += &format!(", {}", escape(&pin.name));
+    }
+    super::line!(out, "{line}")
 }
 
 async fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {

@@ -18,9 +18,10 @@ pub(crate) mod cf {
     pub(crate) const RECORDS: &str = "records";
     pub(crate) const PROVIDE: &str = "provide";
     pub(crate) const FILES: &str = "files";
+    pub(crate) const PINNING: &str = "pinning";
     pub(crate) const META: &str = "meta";
-    pub(crate) const ALL: [&str; 10] =
-        [PAYLOAD, INDEX, IDS, EDGES, PINS, NAMES, RECORDS, PROVIDE, FILES, META];
+    pub(crate) const ALL: [&str; 11] =
+        [PAYLOAD, INDEX, IDS, EDGES, PINS, NAMES, RECORDS, PROVIDE, FILES, PINNING, META];
 }
 
 /// Rows of `meta`.

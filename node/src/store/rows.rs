@@ -21,11 +21,13 @@ pub enum Table {
     Names,
     /// The root of the files API and its history.
     Files,
+    /// Pins that are still to be fetched.
+    Pinning,
 }
 
 impl Table {
     /// Every table.
-    pub(crate) const ALL: [Self; 4] = [Self::Records, Self::Provide, Self::Names, Self::Files];
+    pub(crate) const ALL: [Self; 5] = [Self::Records, Self::Provide, Self::Names, Self::Files, Self::Pinning];
 
     pub(crate) fn family(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl Table {
             Self::Provide => cf::PROVIDE,
             Self::Names => cf::NAMES,
             Self::Files => cf::FILES,
+            Self::Pinning => cf::PINNING,
         }
     }
 }

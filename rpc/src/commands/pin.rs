@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use cairn_node::pin_queue::{PinStatus as QueueStatus, QueuedPin, WantedPin};
 use cairn_node::pins::{Pin, PinCheck, PinFilter, PinKind, Pins as Kept};
 use cairn_proto::cid::Cid;
 use cairn_proto::path::ContentPath;
@@ -45,11 +46,13 @@ pub struct Add {
     pub name: Option<String>,
     /// Tell how far the fetching is.
     pub progress: bool,
+    /// Return once the pins are in the queue that the daemon works off. Kubo has no such queue.
+    pub background: bool,
 }
 
 impl Default for Add {
     fn default() -> Self {
-        Self { paths: Vec::new(), recursive: true, name: None, progress: false }
+        Self { paths: Vec::new(), recursive: true, name: None, progress: false, background: false }
     }
 }
 
@@ -61,7 +64,8 @@ impl Command for Add {
         binder.args("ipfs-path", 1, &mut self.paths)?;
         binder.option("recursive", "r", &mut self.recursive)?;
         binder.option("name", "n", &mut self.name)?;
-        binder.option("progress", "", &mut self.progress)
+        binder.option("progress", "", &mut self.progress)?;
+        binder.option("background", "", &mut self.background)
     }
 
     fn is_stream(&self) -> bool {
@@ -74,6 +78,11 @@ impl Command for Add {
         let mut pins = Vec::new();
         for path in &self.paths {
             let path = ContentPath::parse(path)?;
+            if self.background {
+                pins.push(path_text(&context, &path));
+                node.pin_queue().push(WantedPin { path, kind, name: self.name.clone() }).await?;
+                continue;
+            }
             let (mut told, mut last) = (Instant::now(), (0, 0));
             let on_progress = |blocks, bytes| {
                 last = (blocks, bytes);
@@ -93,11 +102,16 @@ impl Command for Add {
     }
 }
 
+/// A path as the caller wants its CID; a bare CID is no path.
+fn path_text(context: &Context, path: &ContentPath) -> String {
+    bare_cid(path).map_or_else(|| path.to_string(), |cid| context.text(&cid))
+}
+
 fn so_far((blocks, bytes): (u64, u64)) -> Pins {
     Pins { pins: Vec::new(), progress: Some(blocks), bytes: Some(bytes) }
 }
 
-/// Lets DAGs go.
+/// Lets DAGs go, and those that wait to be pinned.
 #[derive(Debug, Clone)]
 pub struct Rm {
     /// What to unpin.
@@ -126,12 +140,23 @@ impl Command for Rm {
     }
 
     async fn run(self, context: Context, output: Output<Pins>) -> Result<()> {
-        let kept = context.node().await?.pins().clone();
+        let node = context.node().await?;
+        let kept = node.pins().clone();
         let mut pins = Vec::new();
         for path in &self.paths {
+            let parsed = ContentPath::parse(path)?;
+            let was_queued = node.pin_queue().remove(&parsed).await?;
+            if was_queued && bare_cid(&parsed).is_none() {
+                pins.push(path_text(&context, &parsed));
+                continue;
+            }
             let cid = target(&context, path).await?;
             let pin = look_up(&kept, cid, Kept::get).await?;
             let kind = match pin.map(|pin| pin.kind) {
+                None if was_queued => {
+                    pins.push(context.text(&cid));
+                    continue;
+                }
                 None => return Err(Error::new(format!("not pinned or pinned indirectly, cid={cid}"))),
                 Some(PinKind::Recursive) if !self.recursive => {
                     return Err(Error::new(format!("{cid} is pinned recursively")));
@@ -179,6 +204,8 @@ pub struct Ls {
     pub stream: bool,
     /// Tell names.
     pub names: bool,
+    /// Tell of the pins that are being fetched in the background, and of no others.
+    pub status: bool,
 }
 
 impl Default for Ls {
@@ -190,6 +217,7 @@ impl Default for Ls {
             name: None,
             stream: false,
             names: false,
+            status: false,
         }
     }
 }
@@ -210,9 +238,38 @@ pub struct PinList {
     /// What kind of pin it is.
     #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// How far a pin of the background is.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<PinProgress>,
 }
 
 impl JsonEvent for PinList {}
+
+/// How far a pin of the background is. Source of the states: the IPFS Pinning Service API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PinProgress {
+    /// `queued`, `pinning` or `failed`.
+    pub status: String,
+    /// Blocks that are here so far.
+    #[serde(default)]
+    pub blocks: u64,
+    /// Bytes of them.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Peers asked for blocks.
+    #[serde(default)]
+    pub peers_asked: u64,
+    /// Providers found.
+    #[serde(default)]
+    pub providers_found: u64,
+    /// Attempts that failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why the last of them did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
 
 /// What kind of pin it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,11 +300,12 @@ impl Command for Ls {
         binder.option("quiet", "q", &mut self.quiet)?;
         binder.option("name", "n", &mut self.name)?;
         binder.option("stream", "s", &mut self.stream)?;
-        binder.option("names", "", &mut self.names)
+        binder.option("names", "", &mut self.names)?;
+        binder.option("status", "", &mut self.status)
     }
 
     fn is_stream(&self) -> bool {
-        self.stream
+        self.stream || self.status
     }
 
     async fn run(mut self, context: Context, output: Output<PinList>) -> Result<()> {
@@ -263,6 +321,9 @@ impl Command for Ls {
             }
         };
         self.name = self.name.filter(|name| !name.is_empty());
+        if self.status {
+            return self.list_queued(&context, wanted, output).await;
+        }
         if self.stream {
             return self.list(&context, wanted, output).await;
         }
@@ -283,6 +344,22 @@ impl Ls {
         } else {
             self.list_given(context, wanted, &kept, &output).await
         }
+    }
+
+    async fn list_queued(&self, context: &Context, wanted: Wanted, output: Output<PinList>) -> Result<()> {
+        let paths: Vec<_> =
+            self.paths.iter().map(|path| ContentPath::parse(path)).collect::<Result<_, _>>()?;
+        for queued in context.node().await?.pin_queue().list() {
+            let QueuedPin { pin, .. } = &queued;
+            let name = pin.name.as_deref().unwrap_or_default();
+            let fits = (paths.is_empty() || paths.contains(&pin.path))
+                && (wanted == Wanted::All || wanted == Wanted::Only(pin.kind))
+                && self.name.as_ref().is_none_or(|part| name.contains(part));
+            if fits {
+                output.send(queued_entry(context, &queued)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn list_all(
@@ -341,12 +418,41 @@ impl Ls {
 }
 
 fn entry(cid: String, pin: &Pin, named: bool) -> PinList {
-    let kind = match pin.kind {
-        PinKind::Recursive => "recursive",
-        PinKind::Direct => "direct",
-    };
     let name = if named { pin.name.clone().unwrap_or_default() } else { String::new() };
-    PinList { keys: None, cid, name, kind: kind.to_owned() }
+    PinList { cid, name, kind: kind_text(pin.kind), ..PinList::default() }
+}
+
+fn queued_entry(context: &Context, queued: &QueuedPin) -> PinList {
+    let pin = &queued.pin;
+    let mut progress = PinProgress {
+        failures: queued.failure_count,
+        error: queued.last_error.clone().unwrap_or_default(),
+        ..PinProgress::default()
+    };
+    progress.status = match queued.status {
+        QueueStatus::Queued => "queued".to_owned(),
+        QueueStatus::Failed => "failed".to_owned(),
+        QueueStatus::Pinning { block_count, block_bytes, network } => {
+            (progress.blocks, progress.bytes) = (block_count, block_bytes);
+            progress.peers_asked = network.peers_asked_count;
+            progress.providers_found = network.providers_found_count;
+            "pinning".to_owned()
+        }
+    };
+    PinList {
+        cid: path_text(context, &pin.path),
+        name: pin.name.clone().unwrap_or_default(),
+        kind: kind_text(pin.kind),
+        progress: Some(progress),
+        ..PinList::default()
+    }
+}
+
+fn kind_text(kind: PinKind) -> String {
+    match kind {
+        PinKind::Recursive => "recursive".to_owned(),
+        PinKind::Direct => "direct".to_owned(),
+    }
 }
 
 /// Pins one DAG in place of another.
