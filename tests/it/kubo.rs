@@ -169,6 +169,15 @@ fn a_car_of_one_is_imported_by_the_other() {
         to.run(&["dag", "import", car.to_str().expect("paths of tests are UTF-8")]).text();
         assert!(trees_equal(&tree, &to.get(&cid)));
     }
+    let exported = cairn.run(&["dag", "export", "--progress=false", "--car-version=2", &cairn.add(&tree)]);
+    let (one, two) = (std::fs::read(scratch.path("tree.car")).expect("it was written"), exported.stdout);
+    assert_eq!(two[51..], one, "the second version has the first one inside");
+    let car = scratch.path("tree-v2.car");
+    std::fs::write(&car, two).expect("a file can be written");
+    for node in [Some(Node::cairn()), Node::kubo()].into_iter().flatten() {
+        let stats = node.run(&["dag", "import", "--stats", car.to_str().expect("paths of tests are UTF-8")]);
+        assert!(stats.text().contains("Imported "), "{}", stats.stderr);
+    }
 }
 
 /// What a command of a node prints that is given `input` on its standard input; the error's presence is all of it that counts.
@@ -284,5 +293,38 @@ fn trees_with_modes_and_times_have_the_same_cids_in_both_and_come_back_with_them
             assert!(below == "link" || made.mode() & 0o7000 == 0, "{below}");
         }
         fs::remove_dir_all(&got).expect("it is ours");
+    }
+}
+
+#[test]
+fn a_part_of_a_dag_is_exported_and_imported_as_kubo_does() {
+    let scratch = Scratch::new();
+    let folder = scratch.site("folder", &[("a", "here"), ("b", "gone"), ("c/d", "here too")]);
+    for node in [Some(Node::cairn()), Node::kubo()].into_iter().flatten() {
+        node.apply(Profile::V1);
+        let path = folder.to_str().expect("paths of tests are UTF-8");
+        let root = node.run(&["add", "-rQ", "--pin=false", path]).text();
+        let gone = node.run(&["dag", "resolve", &format!("{root}/b")]).text();
+        node.run(&["block", "rm", &gone]).text();
+        // Whole, it cannot be had.
+        assert!(!node.run(&["dag", "export", "--offline", "--progress=false", &root]).status.success());
+        let exported = node.run(&["dag", "export", "--local-only", "--progress=false", &root]);
+        assert!(exported.status.success(), "{}", exported.stderr);
+        let car = scratch.path("part.car");
+        std::fs::write(&car, &exported.stdout).expect("a file can be written");
+        let car = car.to_str().expect("paths of tests are UTF-8");
+
+        let other = Node::cairn();
+        let stats = other.run(&["dag", "import", "--local-only", "--stats", car]).text();
+        // Two folders and two files.
+        assert!(stats.starts_with("Imported 4 blocks "), "{stats}");
+        assert_eq!(other.run(&["pin", "ls", "--type=recursive"]).text(), "");
+        assert_eq!(other.run(&["cat", &format!("{root}/c/d")]).text(), "here too");
+        assert!(
+            other.run(&["dag", "import", "--local-only", "--pin-roots", car]).error().contains("pin-roots")
+        );
+        // The root at least must be here.
+        node.run(&["block", "rm", &root]).text();
+        assert!(!node.run(&["dag", "export", "--local-only", "--progress=false", &root]).status.success());
     }
 }

@@ -75,6 +75,12 @@ pub(crate) struct ExportArgs {
     /// Show progress; by default where the CAR does not go to a terminal.
     #[arg(long, short, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     progress: Option<bool>,
+    /// Print what is here of it, and leave out what is not.
+    #[arg(long)]
+    local_only: bool,
+    /// Version of the archive, 1 or 2; version 2 tells its length, which takes a second walk.
+    #[arg(long, value_name = "VERSION")]
+    car_version: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,9 +88,12 @@ pub(crate) struct ImportArgs {
     /// CAR files.
     #[arg(value_name = "FILE")]
     paths: Vec<PathBuf>,
-    /// Keep the roots.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
-    pin_roots: bool,
+    /// Keep the roots; the default, unless only parts are imported.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pin_roots: Option<bool>,
+    /// The files hold parts of DAGs, as `dag export --local-only` prints them.
+    #[arg(long)]
+    local_only: bool,
     /// Count blocks and bytes.
     #[arg(long)]
     stats: bool,
@@ -129,11 +138,19 @@ pub(super) async fn run(command: Dag, session: &Session) -> Result<()> {
         Dag::Export(args) => {
             let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
             let progress = args.progress.or(on_terminal.then_some(false));
-            session.write(Export { path: args.root }, progress).await
+            let command =
+                Export { path: args.root, local_only: args.local_only, car_version: args.car_version };
+            session.write(command, progress).await
         }
         Dag::Import(args) => {
             let files = Some(walk::files(args.paths));
-            let command = Import { pin_roots: args.pin_roots, stats: args.stats, silent: args.silent, files };
+            let command = Import {
+                pin_roots: args.pin_roots,
+                local_only: args.local_only,
+                stats: args.stats,
+                silent: args.silent,
+                files,
+            };
             session.print(command, text_of_import).await
         }
         Dag::Stat(args) => stat(args, session).await,

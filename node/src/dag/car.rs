@@ -3,16 +3,17 @@
 use bytes::{Bytes, BytesMut};
 use cairn_proto::block::Block;
 use cairn_proto::car;
-use cairn_proto::cid::Cid;
-use cairn_proto::walk::Machine;
+use cairn_proto::cid::{self, Cid};
+use cairn_proto::walk::{Machine, Step, Walk};
 use futures::{Stream, StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::driver::Driver;
+use crate::blocks;
 use crate::denylists::Denylists;
 use crate::pins::{PinKind, Pins};
 use crate::store::{Durability, Lease, Store};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// Bytes read from a CAR at a time.
 const READ_BYTES: usize = 1024 * 1024;
@@ -36,6 +37,68 @@ where
         };
         stream::iter(pieces)
     })
+}
+
+/// The pieces of a CARv1 with what is here of the DAG that `walk` goes through. What is missing or damaged is left out, with
+/// all that only it leads to; only the root must be here.
+pub(super) fn export_local(
+    root: Cid,
+    walk: Walk,
+    blocks: blocks::Session,
+) -> impl Stream<Item = Result<Bytes>> + Send {
+    let partial = Partial { root, walk, blocks, has_begun: false };
+    stream::unfold(Some(partial), |partial| async move {
+        let mut partial = partial?;
+        match partial.next().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(partial))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+}
+
+struct Partial {
+    root: Cid,
+    walk: Walk,
+    blocks: blocks::Session,
+    has_begun: bool,
+}
+
+impl Partial {
+    /// The header, then one section after the other.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if !self.has_begun {
+            self.blocks.get(&self.root).await?;
+            self.has_begun = true;
+            return Ok(Some(car::header(&[self.root])));
+        }
+        loop {
+            match self.walk.next()? {
+                Step::Need(cids) => {
+                    for cid in cids {
+                        match self.blocks.get(&cid).await {
+                            Ok(block) => self.walk.provide(block),
+                            Err(error) if is_not_here(&error) => self.walk.skip(&cid),
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                // What a CID carries in itself needs no section.
+                Step::Emit(block) if cid::identity_content(block.cid()).is_some() => {}
+                Step::Emit(block) => {
+                    let mut section = BytesMut::from(car::section_head(&block));
+                    section.extend_from_slice(block.data());
+                    return Ok(Some(section.freeze()));
+                }
+                Step::Pending => return Err(Error::internal("a walk waits for blocks that it has")),
+                Step::Done => return Ok(None),
+            }
+        }
+    }
+}
+
+fn is_not_here(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotLocal | Kind::NotFound | Kind::Corrupt)
 }
 
 /// What an import reports.

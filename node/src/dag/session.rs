@@ -148,6 +148,13 @@ impl Session {
         super::car::export(Driver::new(selection, self.open()))
     }
 
+    /// A CARv1 of what is in the store of a DAG, its root at least; pieces of it, in order. To be asked of a session that is
+    /// [`SessionOptions::local_only`].
+    pub fn local_car(&self, root: &Cid) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        let (walk, blocks) = self.walk(root, Order::Dfs { duplicates: false }).into_parts();
+        super::car::export_local(*root, walk, blocks)
+    }
+
     /// A tar archive of the UnixFS tree that a path led to, its root called `name`; pieces of it, in order.
     pub fn tar(&self, name: &str, root: &Resolved) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
         super::archive::archive(self.clone(), name, root)

@@ -1,4 +1,4 @@
-//! CAR archives: CARv1 out, CARv1 and the payload of CARv2 in, every block verified.
+//! CAR archives: CARv1 out, also as the payload of a CARv2 without an index; both in, every block verified.
 //!
 //! Source: <https://ipld.io/specs/transport/car/>. Nothing is allocated from a declared length before its bytes are here,
 //! but for one section of at most [`MAX_SECTION_BYTES`].
@@ -90,6 +90,25 @@ pub fn header(roots: &[Cid]) -> Bytes {
     body.put_slice(b"\x67version\x01");
     let mut header = varint(body.len() as u64);
     header.unsplit(body);
+    header.freeze()
+}
+
+/// A CARv1 header with the version 2 and nothing else, which begins every CARv2.
+const V2_PRAGMA: &[u8] = b"\x0a\xa1gversion\x02";
+
+/// The rest of a CARv2 header: characteristics, then offset and size of the payload and offset of the index.
+const V2_HEADER_BYTES: usize = 40;
+
+/// What stands before a CARv1 of that length to make it a CARv2. It has no index, which readers make themselves.
+pub fn v2_header(payload_bytes: u64) -> Bytes {
+    let len = V2_PRAGMA.len() + V2_HEADER_BYTES;
+    let mut header = BytesMut::with_capacity(len);
+    header.put_slice(V2_PRAGMA);
+    header.put_bytes(0, 16);
+    header.put_u64_le(len as u64);
+    header.put_u64_le(payload_bytes);
+    // No index.
+    header.put_u64_le(0);
     header.freeze()
 }
 

@@ -3,17 +3,11 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use unsigned_varint::decode::Error as VarintError;
 
-use super::{CarError, MAX_SECTION_BYTES};
+use super::{CarError, MAX_SECTION_BYTES, V2_HEADER_BYTES, V2_PRAGMA};
 use crate::block::Block;
 use crate::cid::{self, Cid};
 use crate::codec::dag_cbor::{self, LINK_TAG, LIST, MAP, Reason, TAG, TEXT};
 use crate::limits::MAX_CAR_HEADER_BYTES;
-
-/// A CARv1 header with the version 2 and nothing else, which begins every CARv2.
-const V2_PRAGMA: &[u8] = b"\x0a\xa1gversion\x02";
-
-/// The rest of a CARv2 header: characteristics, then offset and size of the payload and offset of the index.
-const V2_HEADER_BYTES: usize = 40;
 
 /// Takes the bytes of an archive in any pieces, and gives its blocks.
 ///

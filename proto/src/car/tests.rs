@@ -72,6 +72,16 @@ fn an_archive_of_kubo_is_read_in_pieces_of_any_size() {
 }
 
 #[test]
+fn a_carv2_is_read_again_and_has_no_index() {
+    let payload = hello_car();
+    let car = [v2_header(payload.len() as u64).as_ref(), &payload].concat();
+    // Source of the fields: <https://ipld.io/specs/transport/car/carv2/>.
+    assert_eq!(car[..11], *b"\x0a\xa1gversion\x02");
+    assert_eq!((car[11..27].iter().max(), car[27], car[43..51].iter().max()), (Some(&0), 51, Some(&0)));
+    assert_eq!(read(&car, 13).unwrap().1, [raw(b"hello world")]);
+}
+
+#[test]
 fn the_payload_of_a_carv2_is_read_and_its_index_is_not() {
     for piece_len in [1, 13, 10_000] {
         let (_, blocks) = read(&wrap_v2(&hello_car()), piece_len).unwrap();

@@ -5,11 +5,12 @@ mod nodes;
 use std::collections::HashSet;
 use std::io::Cursor;
 
+use bytes::Bytes;
 use cairn_node::dag::ImportEvent;
 use cairn_proto::cid::Multihash;
 use cairn_proto::content::DagScope;
 use cairn_proto::path::ContentPath;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
@@ -25,11 +26,15 @@ pub use nodes::{Get, PathEnd, Put, Resolve, Stored};
 /// Blocks between two events of progress.
 const PROGRESS_STEP: u64 = 256;
 
-/// Gives a DAG as a CARv1.
+/// Gives a DAG as a CAR.
 #[derive(Debug, Clone, Default)]
 pub struct Export {
     /// Root.
     pub path: String,
+    /// Give what is here, and leave out what is not.
+    pub local_only: bool,
+    /// Version of the archive, 1 when missing. Version 2 begins with its length, so the DAG is walked twice. Kubo has only 1.
+    pub car_version: Option<u32>,
 }
 
 impl Command for Export {
@@ -38,13 +43,34 @@ impl Command for Export {
     type Event = Piece;
 
     fn bind(&mut self, binder: &mut Binder) -> Result<()> {
-        binder.arg("root", &mut self.path)
+        // How the bar is shown is the business of whoever reads the answer.
+        let mut progress = None::<bool>;
+        binder.arg("root", &mut self.path)?;
+        binder.option("progress", "p", &mut progress)?;
+        binder.option("local-only", "", &mut self.local_only)?;
+        binder.option("car-version", "", &mut self.car_version)
     }
 
     async fn run(self, context: Context, output: Output<Piece>) -> Result<()> {
-        let session = context.session().await?;
+        let has_length = match self.car_version {
+            None | Some(1) => false,
+            Some(2) => true,
+            Some(other) => return Err(Error::client(format!("no such version of a CAR: {other}"))),
+        };
+        let mut options = context.session_options();
+        options.local_only |= self.local_only;
+        let session = context.node().await?.session(options);
         let root = session.resolve(&ContentPath::parse(&self.path)?).await?.cid;
-        let mut pieces = std::pin::pin!(session.car(&ContentPath::from_cid(root), DagScope::All.into()));
+        let payload = || match self.local_only {
+            true => session.local_car(&root).boxed(),
+            false => session.car(&ContentPath::from_cid(root), DagScope::All.into()).boxed(),
+        };
+        if has_length {
+            let sum = |sum: u64, piece: Bytes| async move { Ok(sum + piece.len() as u64) };
+            let payload_bytes = payload().try_fold(0, sum).await?;
+            output.send(Piece::Bytes(cairn_proto::car::v2_header(payload_bytes))).await?;
+        }
+        let mut pieces = payload();
         while let Some(piece) = pieces.try_next().await? {
             output.send(Piece::Bytes(piece)).await?;
         }
@@ -53,22 +79,18 @@ impl Command for Export {
 }
 
 /// Stores the blocks of CARs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Import {
-    /// Pin the roots.
-    pub pin_roots: bool,
+    /// Pin the roots; they are when missing, unless only a part is imported.
+    pub pin_roots: Option<bool>,
+    /// The CARs hold a part of a DAG, whose roots cannot be pinned.
+    pub local_only: bool,
     /// Count blocks and bytes.
     pub stats: bool,
     /// Say nothing.
     pub silent: bool,
     /// The CARs.
     pub files: Option<Files>,
-}
-
-impl Default for Import {
-    fn default() -> Self {
-        Self { pin_roots: true, stats: false, silent: false, files: None }
-    }
 }
 
 /// A root, or what was stored. Source: Kubo `core/commands/dag/dag.go`.
@@ -113,6 +135,7 @@ impl Command for Import {
 
     fn bind(&mut self, binder: &mut Binder) -> Result<()> {
         binder.option("pin-roots", "", &mut self.pin_roots)?;
+        binder.option("local-only", "", &mut self.local_only)?;
         binder.option("stats", "", &mut self.stats)?;
         binder.option("silent", "", &mut self.silent)
     }
@@ -127,10 +150,18 @@ impl Command for Import {
 
     async fn run(mut self, context: Context, output: Output<Imported>) -> Result<()> {
         let mut files = self.files.take().ok_or_else(|| Error::client("the CAR is missing"))?;
+        let pin_roots = match (self.local_only, self.pin_roots) {
+            (true, Some(true)) => {
+                let message =
+                    "--local-only implies --pin-roots=false and cannot be combined with --pin-roots=true";
+                return Err(Error::client(format!("{message}; please drop one of them")));
+            }
+            (is_part, asked) => asked.unwrap_or(!is_part),
+        };
         let mut import = Importing {
             context,
             output,
-            pin_roots: self.pin_roots,
+            pin_roots,
             silent: self.silent,
             stats: ImportStats::default(),
             root_count: 0,
