@@ -1,6 +1,6 @@
 //! The node: owns disk, peers and time. Serves no HTTP, prints nothing, reads no environment.
 //!
-//! Read [`node`] first, then follow the rows down: `dag`, `gc` and `repair`, `blocks`, `pins` and `names`, `exchange`,
+//! Read [`node`] first, then follow the rows down: `dag`, `gc`, `repair` and `kubo`, `blocks`, `pins` and `names`, `exchange`,
 //! `routing`, then `store` and `swarm`, which do not know each other.
 
 pub mod blocks;
@@ -10,6 +10,7 @@ pub mod denylists;
 pub mod error;
 pub mod exchange;
 pub mod gc;
+pub mod kubo;
 pub mod names;
 pub mod node;
 pub mod pin_queue;

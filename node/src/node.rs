@@ -1,5 +1,6 @@
 //! The node: one handle over store, pins, exchange, routing and swarm. Knows nothing of HTTP or flags.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::blocks::Blocks;
 use crate::dag::{self, AddEvent, AddOptions, Adder, CarImport};
 use crate::denylists::Denylists;
 use crate::gc::GcReport;
+use crate::kubo::{self, KuboEvent, KuboReport};
 use crate::names::Names;
 use crate::pin_queue::{self, PinQueue};
 use crate::pins::{PinKind, Pins};
@@ -219,6 +221,20 @@ impl Node {
     pub fn import_car<R: AsyncRead + Unpin + Send>(&self, reader: R, pin_roots: bool) -> CarImport<R> {
         let Inner { blocks, pins, .. } = &*self.inner;
         CarImport::new(blocks.store().clone(), pins.clone(), blocks.denylists().clone(), reader, pin_roots)
+    }
+
+    /// Takes over the blocks, pins and keys of a Kubo repo that is not in use. The events must be read while it runs.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a repo of another version or with other datastores, [`Kind::Unavailable`] when Kubo runs on it,
+    /// what the store says.
+    ///
+    /// # Cancellation
+    /// Safe: the next import goes on.
+    pub async fn import_kubo(&self, path: &Path, events: mpsc::Sender<KuboEvent>) -> Result<KuboReport> {
+        let (store, pins) = (self.store().clone(), self.inner.pins.clone());
+        let target = kubo::Target { store, pins, denylists: self.denylists().clone() };
+        kubo::import(target, path, &self.inner.settings.repo, events).await
     }
 
     /// Removes blocks that nothing keeps.

@@ -98,6 +98,7 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<refs::Refs>();
     visitor.command::<repo::Backup>();
     visitor.command::<repo::Gc>();
+    visitor.command::<repo::ImportKubo>();
     visitor.command::<repo::Ls>();
     visitor.command::<repo::Salvage>();
     visitor.command::<repo::Stat>();

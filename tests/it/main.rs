@@ -14,6 +14,7 @@ mod faults;
 mod gateway;
 mod helia;
 mod kubo;
+mod kubo_repo;
 mod lan;
 mod names;
 mod nat;

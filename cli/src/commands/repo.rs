@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use cairn_node::repair;
 use cairn_node::settings::units::{format_size, parse_size};
-use cairn_rpc::commands::repo::{Backup, Copied, Gc, Ls, RepoStat, Salvage, Stat, Verify};
+use cairn_rpc::commands::repo::{Backup, Copied, Gc, ImportKubo, Ls, RepoStat, Salvage, Stat, Verify};
 
 use crate::args::Global;
 use crate::session::Session;
@@ -29,6 +29,16 @@ pub(crate) enum Repo {
         /// Folder that does not exist yet.
         #[arg(value_name = "FOLDER")]
         path: PathBuf,
+    },
+    /// Take over the blocks, pins and keys of a Kubo repo that is not in use. What is here already is passed over, so an import
+    /// that was cut short may be begun again.
+    ImportKubo {
+        /// Folder of Kubo's repo.
+        #[arg(value_name = "FOLDER")]
+        path: PathBuf,
+        /// Take over the identity too, and never run Kubo with it again.
+        #[arg(long)]
+        identity: bool,
     },
     /// Make a repo of a backup, after looking at every block of it.
     Restore {
@@ -97,6 +107,10 @@ pub(super) async fn run(command: Repo, session: &Session) -> Result<()> {
             let command = Backup { path: text };
             session.print(command, |out, copied| text_of_copy(out, "copied", &copied, &path)).await
         }
+        Repo::ImportKubo { path, identity } => {
+            let path = path.to_str().context("the path of the folder is not UTF-8")?.to_owned();
+            import_kubo(ImportKubo { path, identity }, session).await
+        }
         Repo::Restore { .. } => unreachable!("it runs without a session"),
     }
 }
@@ -158,6 +172,27 @@ async fn verify(args: VerifyArgs, session: &Session) -> Result<()> {
         .await;
     bar.finish_and_clear();
     verified
+}
+
+async fn import_kubo(command: ImportKubo, session: &Session) -> Result<()> {
+    let bar = terminal::counter("blocks");
+    let imported = session
+        .print(command, |out, event| {
+            if event.msg.is_empty() {
+                bar.set_position(event.blocks);
+                return Ok(());
+            }
+            bar.suspend(|| match event.is_failure {
+                true => {
+                    eprintln!("not taken over: {}", terminal::escape(&event.msg));
+                    Ok(())
+                }
+                false => super::line!(out, "{}", terminal::escape(&event.msg)),
+            })
+        })
+        .await;
+    bar.finish_and_clear();
+    imported
 }
 
 async fn salvage(session: &Session) -> Result<()> {

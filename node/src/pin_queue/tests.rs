@@ -12,7 +12,7 @@ fn open(dir: &std::path::Path) -> (Store, PinQueue) {
 
 fn wanted(number: u8) -> WantedPin {
     let cid = Cid::new_v1(RAW, HashFunction::Sha2_256.multihash(&[number]));
-    let kind = if number % 2 == 0 { PinKind::Recursive } else { PinKind::Direct };
+    let kind = if number.is_multiple_of(2) { PinKind::Recursive } else { PinKind::Direct };
     WantedPin { path: ContentPath::from_cid(cid), kind, name: Some(format!("pin {number}")) }
 }
 

@@ -171,6 +171,17 @@ impl Config {
         }
     }
 
+    /// Takes the identity of another configuration, as of a Kubo node that this one follows.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when it has no key that can be read, or one of another peer.
+    pub fn adopt_identity(&mut self, other: &Self) -> Result<()> {
+        other.peer_id()?;
+        let identity = other.get("Identity").cloned().unwrap_or_default();
+        self.document.insert("Identity".to_owned(), identity);
+        Ok(())
+    }
+
     /// The document without its secrets.
     pub fn public(&self) -> Value {
         let mut document = self.document.clone();

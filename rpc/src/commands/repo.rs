@@ -1,4 +1,6 @@
-//! `repo stat`, `repo gc`, `repo ls`, `repo verify`, `repo salvage`, `repo backup`.
+//! `repo stat`, `repo gc`, `repo ls`, `repo verify`, `repo salvage`, `repo backup`; `repo import-kubo` in `kubo`.
+
+mod kubo;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -11,6 +13,8 @@ use cairn_node::store::StoreStat;
 use cairn_proto::cid::Cid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
+
+pub use kubo::{ImportKubo, Imported};
 
 use super::CidLink;
 use super::refs::{Local, Ref};
