@@ -59,9 +59,9 @@ impl Commits {
         self.written += 1;
     }
 
-    /// The last number written.
-    pub(crate) fn written(&self) -> u64 {
-        self.written
+    /// The last number written, `None` when it is durable.
+    pub(crate) fn not_durable(&self) -> Option<u64> {
+        (self.written > self.durable).then_some(self.written)
     }
 
     /// Batches up to a number are durable.

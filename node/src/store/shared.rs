@@ -250,10 +250,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes everything written through the log durable. A failed sync is never tried again.
+    /// Makes everything written through the log durable; nothing to do when it is. A failed sync is never tried again.
     pub(super) fn sync(&self) -> Result<()> {
         self.check_writable()?;
-        let written = self.lock_commits().written();
+        let Some(written) = self.lock_commits().not_durable() else { return Ok(()) };
         self.checked(self.db.sync_log())?;
         self.lock_commits().note_durable(written);
         Ok(())
