@@ -256,6 +256,16 @@ impl Session {
         kept.await.map_err(|error| Error::internal("a look-up in the store panicked").with_cause(error))?
     }
 
+    /// Whether something that a pin keeps may be damaged and missing.
+    ///
+    /// # Errors
+    /// None that a caller could mend.
+    pub async fn may_lack_what_is_kept(&self) -> Result<bool> {
+        let store = self.store.clone();
+        let found = tokio::task::spawn_blocking(move || store.has_damage());
+        found.await.map_err(|error| Error::internal("a look-up in the store panicked").with_cause(error))
+    }
+
     /// One block.
     ///
     /// # Errors

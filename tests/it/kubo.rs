@@ -328,3 +328,30 @@ fn a_part_of_a_dag_is_exported_and_imported_as_kubo_does() {
         assert!(!node.run(&["dag", "export", "--local-only", "--progress=false", &root]).status.success());
     }
 }
+
+#[test]
+fn links_are_listed_in_the_same_order_in_both_and_over_the_network() {
+    let Some(kubo) = Node::kubo() else { return };
+    let (mut cairn, mut other) = (Node::cairn(), Node::cairn());
+    let scratch = Scratch::new();
+    let tree = scratch.tree("tree", Tree { file_count: 120, max_file_bytes: 3_000, nested: true, seed: 25 });
+    let _ = scratch.random_file("tree/large", 300_000, 26);
+    // The same content twice.
+    std::fs::copy(tree.join("large"), tree.join("again")).expect("a file can be copied");
+    let path = tree.to_str().expect("paths of tests are UTF-8");
+    let add = |node: &Node| {
+        node.apply(Profile::V1);
+        node.run(&["add", "-rQ", "--chunker=size-1000", "--max-file-links=5", path]).text()
+    };
+    let root = add(&kubo);
+    assert_eq!(add(&cairn), root);
+    for flags in [&[][..], &["-r"], &["-r", "-u"], &["-r", "--max-depth=2"], &["-r", "-e"]] {
+        let list = |node: &Node| node.run(&[&["refs"], flags, &[&root]].concat()).text();
+        assert_eq!(list(&cairn), list(&kubo), "{flags:?}");
+    }
+    let local = cairn.run(&["refs", "-r", &root]).text();
+    cairn.start();
+    other.start();
+    other.connect(&cairn, Transport::Tcp);
+    assert_eq!(other.run(&["refs", "-r", &root]).text(), local);
+}

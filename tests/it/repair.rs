@@ -62,3 +62,20 @@ fn a_store_that_is_refused_is_salvaged_but_not_under_a_daemon() {
     assert!(files_equal(&file, &node.get(&root)));
     assert_eq!(node.run(&["repo", "ls"]).text().lines().count(), 4);
 }
+
+#[test]
+fn pinning_again_fetches_what_was_damaged_of_a_pinned_dag() {
+    let scratch = Scratch::new();
+    let (mut source, mut node) = (Node::cairn(), Node::cairn());
+    let (file, root) = rotten(&mut node, &scratch);
+    assert_eq!(source.add(&file), root);
+    // What is damaged is found and set aside.
+    node.run(&["repo", "verify", "--drop"]).text();
+    source.start();
+    node.start();
+    node.connect(&source, Transport::Tcp);
+    node.run(&["pin", "add", &root]).text();
+    source.stop();
+    node.stop();
+    assert!(files_equal(&file, &node.get(&root)));
+}

@@ -1,6 +1,6 @@
 //! Reading: one session serves one request, and its parts share what they learn of providers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,12 @@ const LOCAL_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Bytes that a walk over the network asks ahead: 1 Gbit/s at half a second of delay.
 const NETWORK_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Blocks of a listing of links that are asked for ahead of their turn, at most; of the largest ones they take 64 MiB.
+const AHEAD_BLOCKS: usize = 32;
+
+/// Links that are looked at for such blocks.
+const LOOK_AHEAD_LINKS: usize = 256;
 
 /// The reads of one request. Streams that it gave live on without it; dropping them cancels their wants.
 #[derive(Debug, Clone)]
@@ -160,7 +166,8 @@ impl Session {
         super::archive::archive(self.clone(), name, root)
     }
 
-    /// Brings what is missing of a DAG into the store: what a pin keeps is not walked. `on_progress` is told distinct
+    /// Brings what is missing of a DAG into the store: what a pin keeps is not walked, unless damaged blocks were set aside.
+    /// `on_progress` is told distinct
     /// blocks and their bytes so far.
     ///
     /// # Errors
@@ -171,6 +178,7 @@ impl Session {
         mut on_progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Fetched> {
         let (mut walk, mut session) = self.walk(root, Order::Any).into_parts();
+        let may_lack = session.may_lack_what_is_kept().await?;
         let mut stat = DagStat::default();
         loop {
             match walk.next()? {
@@ -178,7 +186,10 @@ impl Session {
                     // Leaves that are here need not be read.
                     let (leaves, nodes): (Vec<_>, Vec<_>) =
                         cids.into_iter().partition(|cid| cid.codec() == RAW);
-                    let kept = session.are_kept(&nodes).await?;
+                    let kept = match may_lack {
+                        true => vec![false; nodes.len()],
+                        false => session.are_kept(&nodes).await?,
+                    };
                     let (kept, nodes): (Vec<_>, Vec<_>) =
                         nodes.into_iter().zip(kept).partition(|(_, kept)| *kept);
                     kept.iter().for_each(|(cid, _)| walk.skip(cid));
@@ -244,6 +255,7 @@ impl Session {
     ) -> impl Stream<Item = Result<Reference>> + Send + use<> {
         let state = References {
             blocks: self.open(),
+            ahead: HashMap::new(),
             stack: vec![Pending::Visit(*root, 0)],
             seen: HashSet::new(),
             max_depth: max_depth.unwrap_or(usize::MAX),
@@ -289,6 +301,8 @@ impl DagStat {
 #[derive(Debug)]
 struct References {
     blocks: blocks::Session,
+    /// Blocks that were asked for ahead of their turn, and those of them that are here.
+    ahead: HashMap<Multihash, Option<Block>>,
     stack: Vec<Pending>,
     seen: HashSet<Multihash>,
     max_depth: usize,
@@ -331,13 +345,55 @@ impl References {
         if !codec::has_links(cid.codec()) {
             return Ok(());
         }
-        let block = self.blocks.get(&cid).await?;
+        let block = self.take(cid).await?;
         let links = codec::named_links(&block)?;
         self.stack.extend(
             links.into_iter().rev().map(|(name, child)| {
                 Pending::Report(Reference { parent: cid, child, name, depth: depth + 1 })
             }),
         );
+        self.ask_ahead();
         Ok(())
+    }
+
+    /// The block whose turn it is.
+    async fn take(&mut self, cid: Cid) -> Result<Block> {
+        if let Some(block) = Block::from_identity(cid) {
+            return Ok(block);
+        }
+        if !self.ahead.contains_key(cid.hash()) {
+            self.ahead.insert(*cid.hash(), None);
+            self.blocks.request(vec![cid]);
+        }
+        loop {
+            if let Some(block) = self.ahead.get_mut(cid.hash()).and_then(Option::take) {
+                self.ahead.remove(cid.hash());
+                return block.with_cid(cid).ok_or_else(|| Error::internal("a block came under another hash"));
+            }
+            for block in self.blocks.next().await? {
+                self.ahead.insert(*block.multihash(), Some(block));
+            }
+        }
+    }
+
+    /// Asks for the blocks whose turn comes next, as far as the stack tells.
+    fn ask_ahead(&mut self) {
+        let Self { stack, ahead, seen, max_depth, unique, .. } = self;
+        let mut wanted = Vec::new();
+        for pending in stack.iter().rev().take(LOOK_AHEAD_LINKS) {
+            let Pending::Report(Reference { child, depth, .. }) = pending else { continue };
+            let is_visited = *depth < *max_depth
+                && codec::has_links(child.codec())
+                && !(*unique && seen.contains(child.hash()));
+            let is_asked =
+                ahead.contains_key(child.hash()) || cairn_proto::cid::identity_content(child).is_some();
+            if is_visited && !is_asked && ahead.len() < AHEAD_BLOCKS {
+                ahead.insert(*child.hash(), None);
+                wanted.push(*child);
+            }
+        }
+        if !wanted.is_empty() {
+            self.blocks.request(wanted);
+        }
     }
 }

@@ -252,6 +252,13 @@ impl Store {
         self.shared().damaged_count.load(Ordering::Relaxed)
     }
 
+    /// Whether damaged blocks were ever set aside, and nobody has cleared away what was left of them. Blocks its thread.
+    pub(crate) fn has_damage(&self) -> bool {
+        let folder = self.shared().dir.join(quarantine::FOLDER);
+        self.damaged_count() > 0
+            || std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Why the store only reads since it was opened or since a write failed; `None` while it writes.
     pub fn read_only_because(&self) -> Option<&str> {
         self.shared().read_only_because()

@@ -49,8 +49,8 @@ fn try_set_aside(committer: &mut Committer, multihash: &Multihash) -> Result<boo
             keep_copy(&shared, &key, &bytes)?;
         }
         Ok(None) => {}
-        // Its file cannot be read: there is nothing to keep.
-        Err(error) if error.kind() == Kind::Corrupt => {}
+        // Its file cannot be read: the copy says no more than that there was damage.
+        Err(error) if error.kind() == Kind::Corrupt => keep_copy(&shared, &key, &[])?,
         Err(error) => return Err(error),
     }
     let damaged = Entry { damaged: true, ..entry };
