@@ -68,9 +68,10 @@ fn content_moves_through_kubo_as_a_relay() {
 }
 
 /// A node on a host of the internet that starts from another one, if there is one already.
-fn node_on(host: &Host, start_from: Option<&str>) -> Node {
+fn node_on(host: &Host, routing: &str, start_from: Option<&str>) -> Node {
     let mut node = Node::cairn();
     node.move_to(&host.namespace);
+    node.set("Routing.Type", json!(routing));
     node.set("Addresses.Swarm", json!(["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]));
     node.set("Bootstrap", json!(start_from.into_iter().collect::<Vec<_>>()));
     if start_from.is_none() {
@@ -87,18 +88,24 @@ fn wait_for_reachability(node: &Node, reachability: &str) {
     });
 }
 
+fn answers_public_dht(node: &Node) -> bool {
+    node.run(&["id", "-f", "<protocols>"]).text().lines().any(|protocol| protocol == "/ipfs/kad/1.0.0")
+}
+
 #[test]
 fn two_nodes_at_home_find_out_that_nobody_can_dial_them_and_still_connect_without_a_relay() {
     let Some(mut internet) = Internet::new() else { return };
     let public = internet.public_host();
-    let relay = node_on(&public, None);
+    let relay = node_on(&public, "none", None);
     let start_from = format!("/ip4/{}/tcp/4001/p2p/{}", public.public_ip, id(&relay));
 
-    let server = node_on(&internet.public_host(), Some(&start_from));
+    // In the public DHT; nobody else is on this internet.
+    let server = node_on(&internet.public_host(), "auto", Some(&start_from));
     wait_for_reachability(&server, "Public");
+    until("the public DHT to be answered", || answers_public_dht(&server));
 
     let homes = [internet.host_at_home(), internet.host_at_home()];
-    let [first, second] = homes.each_ref().map(|home| node_on(home, Some(&start_from)));
+    let [first, second] = homes.each_ref().map(|home| node_on(home, "none", Some(&start_from)));
     wait_for_reachability(&first, "Private");
     second.connect_to(&circuit_of(&first));
     until("a connection without the relay", || is_connected(&second, &id(&first), false));

@@ -207,6 +207,11 @@ impl Gate {
     }
 }
 
+/// Connections above which we open none, where inbound ones are refused above `max_count`.
+pub(super) fn max_outbound_count(max_count: u32) -> u32 {
+    max_count.saturating_add(max_count / OUTBOUND_SHARE)
+}
+
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
@@ -297,8 +302,7 @@ impl NetworkBehaviour for Gate {
         _role: Endpoint,
         _port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let max_count = self.settings.max_count;
-        below(self.open_count(), max_count.saturating_add(max_count / OUTBOUND_SHARE), "in all")
+        below(self.open_count(), max_outbound_count(self.settings.max_count), "in all")
             .map_err(ConnectionDenied::new)?;
         self.check_peer(&peer).map_err(ConnectionDenied::new)?;
         Ok(self.handler(&peer))

@@ -178,6 +178,7 @@ pub struct Counters {
 struct Local {
     listen: Vec<Multiaddr>,
     external: Vec<Multiaddr>,
+    reached: Vec<Multiaddr>,
     unreachable: Vec<Multiaddr>,
     protocols: Vec<String>,
 }
@@ -273,8 +274,7 @@ impl Handle {
     /// Public addresses of this node that were dialled by others, and those that were dialled in vain.
     pub fn tested_addrs(&self) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
         let local = self.local.borrow();
-        let is_reached = |addr: &&Multiaddr| address::is_public(addr) && !address::is_relayed(addr);
-        (local.external.iter().filter(is_reached).cloned().collect(), local.unreachable.clone())
+        (local.reached.clone(), local.unreachable.clone())
     }
 
     /// Names of the protocols that peers may speak to this node, sorted.
@@ -364,6 +364,11 @@ impl Handle {
     /// Connections above which inbound ones are refused; `u32::MAX` for no limit.
     pub fn max_connection_count(&self) -> u32 {
         self.shared.max_count
+    }
+
+    /// Connections above which this node opens none; `u32::MAX` for no limit.
+    pub fn max_outbound_count(&self) -> u32 {
+        gate::max_outbound_count(self.shared.max_count)
     }
 
     /// Networks that are neither dialled nor let in.

@@ -26,6 +26,10 @@ const MAX_CANDIDATES: usize = 64;
 /// it does not expect for longer than libp2p's client waits for the peer.
 const MAX_UNANSWERED: Duration = Duration::from_secs(30);
 
+/// Tests asked for in a row without an answer, before peers are left alone until there is another address. Some refuse to
+/// test an address, and libp2p's client asks again every five seconds.
+const MAX_ASKED: u32 = 60;
+
 /// What a test says.
 #[derive(Debug)]
 pub(in crate::swarm) enum Event {
@@ -44,23 +48,29 @@ pub(in crate::swarm) struct Probe {
     unanswered_since: Option<Instant>,
     /// That is too long, and nobody was told.
     is_unanswered: bool,
+    /// Tests asked for since the last answer.
+    asked_count: u32,
 }
 
 impl Probe {
     /// The node may be reached there.
     fn on_candidate(&mut self, addr: &Multiaddr) {
         if self.takes(addr) {
+            self.asked_count = 0;
             let candidate = NewExternalAddrCandidate { addr };
             self.client.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
         }
     }
 
-    fn on_asked(&mut self, now: Instant) {
+    /// A test is about to be asked for; whether it is.
+    fn asks(&mut self, now: Instant) -> bool {
+        self.asked_count = self.asked_count.saturating_add(1);
         let since = *self.unanswered_since.get_or_insert(now);
         if now.duration_since(since) >= MAX_UNANSWERED {
             self.unanswered_since = None;
             self.is_unanswered = true;
         }
+        self.asked_count <= MAX_ASKED
     }
 
     /// Whether an address is worth a test.
@@ -110,16 +120,19 @@ impl NetworkBehaviour for Probe {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        if std::mem::take(&mut self.is_unanswered) {
-            return Poll::Ready(ToSwarm::GenerateEvent(Event::Unanswered));
+        loop {
+            if std::mem::take(&mut self.is_unanswered) {
+                return Poll::Ready(ToSwarm::GenerateEvent(Event::Unanswered));
+            }
+            let Poll::Ready(action) = self.client.poll(cx) else { return Poll::Pending };
+            match action {
+                ToSwarm::GenerateEvent(_) => (self.unanswered_since, self.asked_count) = (None, 0),
+                // What is not asked stays pending there, and is not asked again.
+                ToSwarm::NotifyHandler { .. } if !self.asks(Instant::now()) => continue,
+                _ => {}
+            }
+            return Poll::Ready(action.map_out(Event::Tested));
         }
-        let Poll::Ready(action) = self.client.poll(cx) else { return Poll::Pending };
-        match action {
-            ToSwarm::GenerateEvent(_) => self.unanswered_since = None,
-            ToSwarm::NotifyHandler { .. } => self.on_asked(Instant::now()),
-            _ => {}
-        }
-        Poll::Ready(action.map_out(Event::Tested))
     }
 }
 
@@ -150,10 +163,18 @@ mod tests {
     #[test]
     fn peers_that_do_not_answer_for_long_are_reported_once() {
         let (mut probe, start) = (Probe::default(), Instant::now());
-        probe.on_asked(start);
-        probe.on_asked(start + MAX_UNANSWERED - Duration::from_millis(1));
+        probe.asks(start);
+        probe.asks(start + MAX_UNANSWERED - Duration::from_millis(1));
         assert!(!probe.is_unanswered);
-        probe.on_asked(start + MAX_UNANSWERED);
+        probe.asks(start + MAX_UNANSWERED);
         assert!(probe.is_unanswered);
+    }
+
+    #[test]
+    fn peers_that_do_not_answer_are_left_alone_until_there_is_another_address() {
+        let (mut probe, now) = (Probe::default(), Instant::now());
+        assert_eq!((0..2 * MAX_ASKED).filter(|_| probe.asks(now)).count(), MAX_ASKED as usize);
+        probe.on_candidate(&"/ip4/1.2.3.4/tcp/4001".parse().unwrap());
+        assert!(probe.asks(now));
     }
 }

@@ -164,6 +164,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
         let now = Local {
             listen,
             external,
+            reached: self.findings.confirmed().filter(|addr| !address::is_relayed(addr)).cloned().collect(),
             unreachable: self.findings.failed().cloned().collect(),
             protocols: self.swarm.behaviour_mut().protocols(self.findings.reachability()),
         };

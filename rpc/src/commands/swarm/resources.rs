@@ -94,12 +94,12 @@ impl Command for Resources {
         let [inbound, outbound] =
             [counters.inbound_open_count, counters.outbound_open_count].map(|count| count as u64);
         let system = Scope {
-            conns: Limit::unlimited(),
+            conns: Limit::of(swarm.max_outbound_count()),
             conns_usage: inbound + outbound,
-            // An inbound one is refused while there are so many of both.
+            // Each is refused while there are so many of both kinds.
             conns_inbound: Limit::of(swarm.max_connection_count()),
             conns_inbound_usage: inbound,
-            conns_outbound: Limit::unlimited(),
+            conns_outbound: Limit::of(swarm.max_outbound_count()),
             conns_outbound_usage: outbound,
             streams: Limit::unlimited(),
             streams_usage: swarm.stream_count() as u64,
