@@ -1,7 +1,7 @@
 //! Generates the protobuf types of `proto/*.proto`, without a protobuf compiler on the machine.
 
 /// Schemas, in the folder `proto`.
-const SCHEMAS: &[&str] = &["bitswap.proto", "ipns.proto"];
+const SCHEMAS: &[&str] = &["bitswap.proto", "ipns.proto", "kad.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
