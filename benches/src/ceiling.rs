@@ -130,12 +130,18 @@ enum Way {
     Exchange(Wire, Vec<Cid>),
 }
 
+/// Both ways, over Bitswap alone.
+fn exchange_options() -> exchange::Options {
+    exchange::Options { serves: true, retrieval: None }
+}
+
 /// Fetches all blocks through the exchange into a store.
 async fn fetch(wire: Wire, cids: Vec<Cid>, block_bytes: usize, dir: &Path) -> Result<()> {
     const WINDOW_BYTES: usize = 64 * 1024 * 1024;
     let (store, tasks) = (Store::open(dir, &StoreSettings::default())?, Tasks::new("exchange"));
     let lease = store.lease();
-    let exchange = exchange::start(wire, Arc::new(store.clone()), Arc::new(Nobody), true, &tasks);
+    let exchange =
+        exchange::start(wire, Arc::new(store.clone()), Arc::new(Nobody), exchange_options(), &tasks);
     let mut session = exchange.session();
     let mut rest = cids.into_iter();
     session.want(rest.by_ref().take(WINDOW_BYTES / block_bytes).collect()).await?;
@@ -348,7 +354,7 @@ async fn serve(options: &Options) -> Result<()> {
     if let Some(store) = store {
         drop(blocks);
         let tasks = Tasks::new("exchange");
-        let _exchange = exchange::start(wire, Arc::new(store), Arc::new(Nobody), true, &tasks);
+        let _exchange = exchange::start(wire, Arc::new(store), Arc::new(Nobody), exchange_options(), &tasks);
         return std::future::pending().await;
     }
     let (mut inbound, opener) = connected(&mut wire).await?.split();

@@ -15,6 +15,7 @@ mod ls;
 mod name;
 mod network;
 mod pin;
+mod provide;
 mod refs;
 mod repo;
 mod swarm;
@@ -77,6 +78,9 @@ pub(crate) enum Command {
     /// Find who has content, or tell that this node has it.
     #[command(subcommand)]
     Routing(swarm::Routing),
+    /// Show how others are told what this node has.
+    #[command(subcommand)]
+    Provide(provide::Provide),
     /// Find where names lead.
     #[command(subcommand)]
     Name(name::Name),
@@ -140,6 +144,7 @@ async fn run_in(command: Command, session: &Session, global: &Global) -> Result<
         Command::Name(command) => name::run(command, session).await,
         Command::Pin(command) => pin::run(command, session).await,
         Command::Ping(args) => network::ping(args, session).await,
+        Command::Provide(command) => provide::run(command, session).await,
         Command::Refs(args) => refs::run(args, session).await,
         Command::Repo(command) => repo::run(command, session).await,
         Command::Routing(command) => swarm::routing(command, session).await,

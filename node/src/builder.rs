@@ -1,21 +1,26 @@
 //! Putting a node together, bottom row first.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::blocks::{Blocks, Served};
 use crate::denylists::Denylists;
+use crate::exchange::http::{Addresses, Client, ClientOptions};
 use crate::exchange::remote::Gateways;
 use crate::names::{Dns, Names, Source};
 use crate::node::{Inner, Network, Node};
 use crate::pin_queue::PinQueue;
 use crate::pins::Pins;
+use crate::routing::delegated::Delegated;
 use crate::routing::records::{Backing, RecordLimits, Records, WallClock};
-use crate::settings::{Settings, SwarmSettings};
+use crate::settings::{DhtMode, Settings, SwarmSettings};
 use crate::store::{Store, Table};
 use crate::swarm::{Components, Transports, private};
 use crate::tasks::Tasks;
-use crate::{Error, Result, exchange, gc, routing, swarm};
+use crate::{Error, Result, exchange, gc, provide, routing, swarm};
+
+/// Longest time of one block's request to a gateway. Source: Kubo `core/node/bitswap.go` (30 s).
+const RETRIEVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Folder of the store below the repo.
 pub const STORE_DIR: &str = "store";
@@ -105,8 +110,9 @@ impl Builder {
         let [work_tasks, exchange_tasks, swarm_tasks] = groups;
         let identity = self.settings.identity.clone();
         let local = identity.public().to_peer_id();
+        let clock: WallClock = Arc::new(SystemTime::now);
         let records = |prefix: &'static [u8]| {
-            let clock: WallClock = Arc::new(SystemTime::now);
+            let clock = Arc::clone(&clock);
             let backing = Arc::new(store.rows(Table::Records));
             Records::open(local, RecordLimits::default(), backing, prefix, clock, swarm_tasks)
         };
@@ -126,10 +132,29 @@ impl Builder {
         let swarm = swarm::start(settings, components, swarm_tasks).await?;
         let stopping = work_tasks.stopping().clone();
         work_tasks.spawn("save peers", routing::saved::keep(swarm.clone(), tables, stopping));
-        let routing = routing::Handle::new(swarm.clone());
+        let delegated = Delegated::new(self.settings.routers.clone(), &settings.agent_version)?;
+        let routing = routing::Handle::new(swarm.clone()).with_delegated(delegated);
         let peers = exchange::ports::Network { swarm: swarm.clone(), routing: routing.clone() };
+        let listed = served.clone();
+        let retrieval = self.settings.retrieval.clone().map(|rules| {
+            let options = ClientOptions {
+                // Strangers named them.
+                addresses: Addresses::Public,
+                timeout: RETRIEVAL_TIMEOUT,
+                roots: None,
+                agent: settings.agent_version.clone(),
+            };
+            Client::new(options).map(|client| (client, rules))
+        });
+        let options =
+            exchange::Options { serves: settings.bitswap_server, retrieval: retrieval.transpose()? };
         let (blocks, peers) = (Arc::new(served), Arc::new(peers));
-        let exchange = exchange::start(wire, blocks, peers, settings.bitswap_server, exchange_tasks);
-        Ok(Network { swarm, routing, exchange })
+        let exchange = exchange::start(wire, blocks, peers, options, exchange_tasks);
+        let parts = provide::Parts { store: store.clone(), served: listed, swarm: swarm.clone(), clock };
+        // Who gives no blocks must not send others here for them.
+        let tells =
+            self.settings.provide.is_enabled && settings.bitswap_server && settings.dht != DhtMode::Off;
+        let provide = tells.then(|| provide::start(parts, &self.settings.provide, work_tasks)).transpose()?;
+        Ok(Network { swarm, routing, exchange, provide })
     }
 }

@@ -15,12 +15,14 @@ pub mod names;
 pub mod node;
 pub mod pin_queue;
 pub mod pins;
+pub mod provide;
 pub mod repair;
 pub mod routing;
 pub mod settings;
 pub mod store;
 pub mod swarm;
 pub mod tasks;
+pub mod web;
 
 pub use error::{Error, Kind, Result};
 pub use node::Node;

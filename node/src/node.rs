@@ -22,7 +22,7 @@ use crate::repair::{self, VerifyEvent, VerifyOptions, VerifyReport};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::tasks::{Tasks, shutdown_in_order};
-use crate::{Error, Kind, Result, exchange, gc, routing, swarm};
+use crate::{Error, Kind, Result, exchange, gc, provide, routing, swarm};
 
 /// Longest wait for the tasks of a node that stops.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +54,8 @@ pub(crate) struct Network {
     pub(crate) swarm: swarm::Handle,
     pub(crate) routing: routing::Handle,
     pub(crate) exchange: exchange::Handle,
+    /// `None` for a node that tells nobody what it has.
+    pub(crate) provide: Option<provide::Handle>,
 }
 
 impl Node {
@@ -117,6 +119,11 @@ impl Node {
     /// Blocks of peers; `None` for a node that is offline.
     pub fn exchange(&self) -> Option<&exchange::Handle> {
         self.inner.network.as_ref().map(|network| &network.exchange)
+    }
+
+    /// Announcements; `None` for a node that is offline or tells nobody what it has.
+    pub fn provide(&self) -> Option<&provide::Handle> {
+        self.inner.network.as_ref().and_then(|network| network.provide.as_ref())
     }
 
     /// Starts an add. The events must be read while it runs.
@@ -260,9 +267,9 @@ impl Node {
         repair::verify(&self.inner.blocks, options, events).await
     }
 
-    /// Tells the network, in the background, that this node has a root.
+    /// Tells the network, in the background, that this node has a root, unless it tells nobody what it has.
     pub fn announce(&self, cid: Cid) {
-        let Some(routing) = self.routing().cloned() else { return };
+        let (Some(routing), Some(_)) = (self.routing().cloned(), self.provide()) else { return };
         if self.inner.blocks.denylists().check_block(&cid).is_err() {
             return;
         }

@@ -27,6 +27,12 @@ pub struct Settings {
     pub swarm: Option<SwarmSettings>,
     /// Gateways that are asked for everything in place of peers. The node has no swarm then.
     pub upstream: Option<UpstreamSettings>,
+    /// Servers of the routing API that are asked beside the DHTs.
+    pub routers: Vec<crate::routing::delegated::RouterUrl>,
+    /// Which gateways are asked for blocks over HTTP when they are providers of content; `None` for none of them.
+    pub retrieval: Option<crate::exchange::RetrievalRules>,
+    /// What is told to the DHTs.
+    pub provide: crate::provide::ProvideSettings,
     /// Where domains are looked up.
     pub dns: crate::names::DnsSettings,
     /// Longest wait for a single block from the network before a request fails with [`crate::Kind::Timeout`].

@@ -13,6 +13,7 @@ pub mod ls;
 pub mod name;
 pub mod pin;
 pub mod ping;
+pub mod provide;
 pub mod refs;
 pub mod repo;
 pub mod routing;
@@ -94,6 +95,9 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.command::<pin::Update>();
     visitor.command::<pin::Verify>();
     visitor.command::<ping::Ping>();
+    visitor.command::<provide::Clear>();
+    visitor.command::<provide::Once>();
+    visitor.command::<provide::Stat>();
     visitor.command::<refs::Local>();
     visitor.command::<refs::Refs>();
     visitor.command::<repo::Backup>();

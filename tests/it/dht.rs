@@ -43,6 +43,17 @@ fn content_is_found_through_the_dht_by_a_node_that_was_not_told_its_source() {
     assert_eq!(answer["Providers"][0]["ID"], json!(peer_id(&source)), "{answer}");
     assert!(answer["Providers"][0]["Addrs"].as_array().is_some_and(|addrs| !addrs.is_empty()), "{answer}");
     assert!(files_equal(&file, &reader.get(&cid)));
+
+    // A node without a DHT asks that gateway.
+    let mut guest = Node::cairn();
+    guest.set("Routing.Type", json!("delegated"));
+    guest.set("Routing.DelegatedRouters", json!([format!("http://127.0.0.1:{port}")]));
+    guest.start();
+    let providers = guest.run(&["routing", "findprovs", "--timeout=60s", &cid]).text();
+    let addrs = guest.run(&["routing", "findpeer", "--timeout=60s", &peer_id(&source)]).text();
+    assert!(providers.lines().any(|line| line == peer_id(&source)), "{providers}");
+    assert!(addrs.contains("/ip4/127.0.0.1/tcp/"), "{addrs}");
+    assert!(files_equal(&file, &guest.get(&cid)));
 }
 
 #[test]
@@ -98,4 +109,38 @@ fn sorted(output: &Output) -> Vec<String> {
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort_unstable();
     lines
+}
+
+#[test]
+fn kubo_is_told_every_block_that_we_have() {
+    let (Some(mut kubo), mut cairn) = (Node::kubo(), Node::cairn()) else { return };
+    cairn.set("Routing.Type", json!("dhtserver"));
+    kubo.set("Routing.Type", json!("dht"));
+    kubo.set("Routing.LoopbackAddressesOnLanDHT", json!(true));
+    cairn.start();
+    kubo.start();
+    let scratch = Scratch::new();
+    let cid = cairn.add(&scratch.random_file("file", 5_000_000, 41));
+    cairn.connect(&kubo, Transport::Tcp);
+    let blocks = cairn.run(&["refs", "-r", &cid]).text();
+    let leaf = blocks.lines().last().expect("a file of many blocks");
+    let id = peer_id(&cairn);
+    // Kubo asks no one but itself: nobody else is there.
+    for block in [leaf, &cid] {
+        until("Kubo knows a provider", || {
+            let found = kubo.run(&["routing", "findprovs", "--timeout=10s", "-n", "1", block]);
+            found.status.success() && found.text() == id
+        });
+    }
+    until("everything is told", || {
+        let stat = cairn.run(&["provide", "stat", "--lan", "--enc=json"]).text();
+        let stat: Value = serde_json::from_str(&stat).expect("stat prints JSON");
+        stat["Sweep"]["queues"]["pending_key_provides"] == json!(0)
+            && stat["Sweep"]["operations"]["past"]["keys_provided"].as_u64()
+                >= Some(blocks.lines().count() as u64)
+    });
+    let metrics = format!("http://127.0.0.1:{}/debug/metrics/prometheus", cairn.port("RPC API server"));
+    let metrics = String::from_utf8(Curl::get(&metrics).body(200)).expect("metrics are text");
+    assert!(metrics.contains("\ncairn_dht_table_peers_count{dht=\"lan\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("\ncairn_provide_fresh_keys{dht=\"lan\"} 0\n"), "{metrics}");
 }

@@ -229,6 +229,9 @@ pub(crate) enum Routing {
         /// Most peers to find.
         #[arg(long, short, value_name = "COUNT", default_value_t = 20)]
         num_providers: usize,
+        /// Print their addresses, too.
+        #[arg(long, short)]
+        verbose: bool,
     },
     /// Find the addresses of a peer.
     Findpeer {
@@ -263,13 +266,10 @@ pub(crate) enum Routing {
 }
 
 pub(super) async fn routing(command: Routing, session: &Session) -> Result<()> {
-    let peers = |out: &mut String, event: QueryEvent| {
-        let found = event.responses.unwrap_or_default();
-        found.iter().try_for_each(|peer| super::line!(out, "{}", peer.id))
-    };
     match command {
-        Routing::Findprovs { key, num_providers } => {
-            session.print(FindProviders { key, limit: num_providers }, peers).await
+        Routing::Findprovs { key, num_providers, verbose } => {
+            let command = FindProviders { key, limit: num_providers };
+            session.print(command, |out, event| text_of_providers(out, event, verbose)).await
         }
         Routing::Findpeer { peer } => {
             session
@@ -287,6 +287,17 @@ pub(super) async fn routing(command: Routing, session: &Session) -> Result<()> {
         }
         Routing::Provide { keys } => session.print(Provide { keys }, |_, _| Ok(())).await,
     }
+}
+
+/// Source of the form: Kubo `core/commands/routing.go`.
+fn text_of_providers(out: &mut String, event: QueryEvent, verbose: bool) -> Result<()> {
+    for peer in event.responses.unwrap_or_default() {
+        super::line!(out, "{}{}", if verbose { "provider: " } else { "" }, peer.id)?;
+        for addr in peer.addrs.unwrap_or_default().iter().filter(|_| verbose) {
+            super::line!(out, "\t{}", escape(addr))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints the bytes of a value, or the event as it is.

@@ -21,7 +21,7 @@ impl Served {
     }
 
     /// No rule depends on the codec of a CID.
-    fn is_allowed(&self, hash: &Multihash) -> bool {
+    pub(crate) fn is_allowed(&self, hash: &Multihash) -> bool {
         self.denylists.check_block(&Cid::new_v1(RAW, *hash)).is_ok()
     }
 }

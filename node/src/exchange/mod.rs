@@ -12,6 +12,7 @@ mod ledger;
 pub mod ports;
 mod reader;
 pub mod remote;
+mod retrieval;
 mod session;
 mod task;
 #[cfg(test)]
@@ -29,10 +30,12 @@ use libp2p::PeerId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use cairn_proto::bitswap::client::Progress;
+pub use retrieval::RetrievalRules;
 pub use session::{MAX_PROVIDERS, MAX_SESSION_WANTS, Session};
 
 use self::ledger::Ledger;
 use self::ports::{Blocks, Peers};
+use self::retrieval::Retrieval;
 use self::task::{Command, Shared, Task};
 use crate::Error;
 use crate::error::Result;
@@ -159,30 +162,40 @@ impl Counters {
     }
 }
 
+/// Whom the exchange gives blocks, and of whom it takes them.
+#[derive(Debug)]
+pub struct Options {
+    /// Peers get blocks from here.
+    pub serves: bool,
+    /// Gateways that are providers of content are asked over HTTP by this client; `None`: peers alone are asked.
+    pub retrieval: Option<(self::http::Client, RetrievalRules)>,
+}
+
 /// Starts the exchange as tasks of `tasks`.
 ///
-/// `wire` comes with the behaviour that the swarm was given; `serves` says whether peers get blocks from here.
+/// `wire` comes with the behaviour that the swarm was given.
 pub fn start(
     wire: Wire,
     blocks: Arc<dyn Blocks>,
     peers: Arc<dyn Peers>,
-    serves: bool,
+    options: Options,
     tasks: &Tasks,
 ) -> Handle {
     let (commands_tx, commands) = mpsc::channel(COMMAND_QUEUE);
     let ledger = Arc::new(Ledger::new(Arc::clone(&blocks)));
+    let retrieval = options.retrieval.map(|(client, rules)| Retrieval::new(client, rules));
     let core_count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shared = Shared {
         blocks,
         peers,
         ledger: Arc::clone(&ledger),
-        serves,
+        serves: options.serves,
         counters: Arc::default(),
         hashers: Arc::new(Semaphore::new(core_count)),
         readers: Arc::new(Semaphore::new(MAX_READERS)),
         tasks: tasks.clone(),
     };
-    tasks.spawn("exchange", Task::new(shared, wire, commands).run());
+    tasks.spawn("exchange", Task::new(shared, wire, commands, retrieval).run());
     Handle { commands: commands_tx, ledger, next_session: Arc::default() }
 }
 

@@ -23,9 +23,11 @@ use tokio::time::sleep_until;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
+use super::http::GatewayUrl;
 use super::ledger::Ledger;
 use super::ports::{Blocks, Peers};
 use super::reader::Reader;
+use super::retrieval::{Asker, End, Retrieval, gateway_of};
 use super::writer::{ANSWER_QUEUE, Answerer, ENTRIES_QUEUE, Writer};
 use super::{Counters, MAX_PROVIDERS, PeerStat, Stat};
 use crate::Error;
@@ -83,6 +85,10 @@ pub(super) enum PeerEvent {
 pub(super) enum News {
     /// A provider is connected.
     Provider(SessionId, PeerId),
+    /// A gateway is a provider.
+    Gateway(SessionId, PeerId, GatewayUrl),
+    /// A gateway is asked no more.
+    GatewayEnded(PeerKey, GatewayUrl, End),
     /// Blocks that are wanted are in the store.
     Local(Vec<Block>),
 }
@@ -117,12 +123,13 @@ pub(super) struct Signs {
     pub(super) may_serve: AtomicBool,
 }
 
-/// A connected peer.
+/// A connected peer, or a gateway.
 struct Peer {
     id: PeerId,
     is_local: bool,
     entries: mpsc::Sender<Vec<WantEntry>>,
-    opener: Opener,
+    /// Opens streams; a gateway has none.
+    opener: Option<Opener>,
     /// Held while the peer owes us something.
     keep_alive: Option<KeepAlive>,
     signs: Arc<Signs>,
@@ -154,10 +161,16 @@ pub(super) struct Task {
     commands: mpsc::Receiver<Command>,
     events: Channel<(PeerKey, PeerEvent)>,
     news: Channel<News>,
+    retrieval: Option<Retrieval>,
 }
 
 impl Task {
-    pub(super) fn new(shared: Shared, wire: Wire, commands: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(
+        shared: Shared,
+        wire: Wire,
+        commands: mpsc::Receiver<Command>,
+        retrieval: Option<Retrieval>,
+    ) -> Self {
         Self {
             shared,
             client: Client::default(),
@@ -169,6 +182,7 @@ impl Task {
             commands,
             events: mpsc::channel(super::EVENT_QUEUE),
             news: mpsc::channel(NEWS_QUEUE),
+            retrieval,
         }
     }
 
@@ -217,6 +231,8 @@ impl Task {
             Action::Peer(peer, event) => self.on_peer_event(peer, event),
             Action::Changes(changes) => changes.into_iter().for_each(|change| self.on_change(change)),
             Action::News(News::Provider(session, peer)) => self.on_provider(session, peer),
+            Action::News(News::Gateway(session, peer, url)) => self.on_gateway(session, peer, url),
+            Action::News(News::GatewayEnded(key, url, end)) => self.on_gateway_ended(key, &url, end),
             Action::News(News::Local(blocks)) => self.on_local_blocks(blocks),
             Action::Tick => self.on_tick(),
             Action::Stop => {}
@@ -407,7 +423,7 @@ impl Task {
             id,
             is_local,
             entries: entries_tx,
-            opener,
+            opener: Some(opener),
             keep_alive: None,
             signs,
             seen_bytes: 0,
@@ -426,7 +442,9 @@ impl Task {
             let Ok(room) = peer.entries.try_reserve() else { continue };
             let entries = self.client.take_entries(key, now());
             if !entries.is_empty() {
-                peer.keep_alive.get_or_insert_with(|| peer.opener.keep_alive());
+                if let Some(opener) = &peer.opener {
+                    peer.keep_alive.get_or_insert_with(|| opener.keep_alive());
+                }
                 peer.signs.may_serve.store(true, Ordering::Relaxed);
                 room.send(entries);
             }
@@ -478,6 +496,67 @@ impl Task {
         }
     }
 
+    /// Asks a gateway for a session's blocks, if gateways are asked.
+    fn on_gateway(&mut self, session: SessionId, peer: PeerId, gateway: GatewayUrl) {
+        let Some(retrieval) = &mut self.retrieval else { return };
+        let key = match retrieval.key(&gateway) {
+            Some(key) => key,
+            None if !retrieval.may_ask(&gateway) => return,
+            None => self.connect_gateway(peer, gateway),
+        };
+        self.client.add_provider(session, key, now());
+    }
+
+    /// Starts the task of a gateway.
+    fn connect_gateway(&mut self, id: PeerId, gateway: GatewayUrl) -> PeerKey {
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        let (entries, entries_rx) = mpsc::channel(ENTRIES_QUEUE);
+        let (stop, signs) = (CancellationToken::new(), Arc::<Signs>::default());
+        if let Some(retrieval) = &mut self.retrieval {
+            retrieval.insert(gateway.clone(), key);
+            let asker = Asker {
+                peer: key,
+                gateway: gateway.clone(),
+                client: retrieval.client.clone(),
+                entries: entries_rx,
+                events: self.events.0.clone(),
+                counters: Arc::clone(&self.shared.counters),
+                signs: Arc::clone(&signs),
+            };
+            let (news, stopping) = (self.news.0.clone(), stop.clone());
+            self.shared.tasks.spawn("ask gateway", async move {
+                if let Some(end) = stopping.run_until_cancelled_owned(asker.run()).await {
+                    // Closed only when the exchange stops.
+                    let _ = news.send(News::GatewayEnded(key, gateway, end)).await;
+                }
+            });
+        }
+        let _stop = stop.drop_guard();
+        let peer = Peer {
+            id,
+            is_local: false,
+            entries,
+            opener: None,
+            keep_alive: None,
+            signs,
+            seen_bytes: 0,
+            _stop,
+        };
+        self.peers.insert(key, peer);
+        self.client.connect(key, false, now());
+        key
+    }
+
+    fn on_gateway_ended(&mut self, key: PeerKey, gateway: &GatewayUrl, end: End) {
+        debug!(%gateway, ?end, "gateway is asked no more");
+        self.peers.remove(&key);
+        self.client.disconnect(key, now());
+        if let Some(retrieval) = &mut self.retrieval {
+            retrieval.remove(gateway, end);
+        }
+    }
+
     /// Reads blocks that came into the store and that sessions wait for.
     fn look_up(&mut self, mut cids: Vec<Cid>) {
         cids.retain(|cid| self.client.wants(cid.hash()));
@@ -512,7 +591,7 @@ impl Task {
     }
 }
 
-/// Connects to a provider, and tells of it.
+/// Connects to a provider, and tells of it and of the gateway that it is.
 async fn reach(
     peers: &dyn Peers,
     session: SessionId,
@@ -520,6 +599,13 @@ async fn reach(
     addrs: Vec<libp2p::Multiaddr>,
     news: &mpsc::Sender<News>,
 ) {
+    if let Some(gateway) = addrs.iter().find_map(gateway_of) {
+        // Closed only when the exchange stops.
+        let _ = news.send(News::Gateway(session, peer, gateway)).await;
+        if addrs.iter().all(|addr| gateway_of(addr).is_some()) {
+            return;
+        }
+    }
     match peers.connect(peer, addrs).await {
         // Closed only when the exchange stops.
         Ok(()) => drop(news.send(News::Provider(session, peer)).await),

@@ -18,6 +18,7 @@ use libp2p::swarm::Stream;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
+use super::http::{Addresses, Client, ClientOptions};
 use super::ports::{Blocks, Peers};
 use super::*;
 use crate::swarm::bitswap::{self, Change, Inbound, KeepAlive, Opener, frame};
@@ -102,10 +103,18 @@ impl Node {
     }
 
     async fn with_providers(providers: Vec<(PeerId, Vec<Multiaddr>)>) -> Self {
+        Self::with_retrieval(providers, None).await
+    }
+
+    async fn with_retrieval(
+        providers: Vec<(PeerId, Vec<Multiaddr>)>,
+        retrieval: Option<(Client, RetrievalRules)>,
+    ) -> Self {
         let (swarm, wire, tasks) = start_swarm().await;
         let blocks = Arc::<MemoryBlocks>::default();
         let peers = NamedPeers { swarm: swarm.clone(), providers };
-        let exchange = super::start(wire, blocks.clone(), Arc::new(peers), true, &tasks);
+        let exchange =
+            super::start(wire, blocks.clone(), Arc::new(peers), Options { serves: true, retrieval }, &tasks);
         Self { swarm, blocks, exchange, _tasks: tasks }
     }
 
@@ -419,4 +428,68 @@ async fn a_session_knows_who_served_it() {
     session.want(vec![*remote.cid()]).await.unwrap();
     receive_all(&mut session).await;
     assert_eq!(session.providers(), [there.swarm.local_peer_id()]);
+}
+
+/// A gateway that answers for one block with the content of another, or its own; and what it takes to ask it.
+struct TestGateway {
+    server: super::http::tests::Server,
+    client: Client,
+    provider: (PeerId, Vec<Multiaddr>),
+    _roots: tempfile::TempDir,
+}
+
+impl TestGateway {
+    async fn start(asked: &Block, given: &Block) -> Self {
+        use super::http::tests::{Server, body, status};
+
+        let (cid, content) = (*asked.cid(), given.data().clone());
+        let (server, certificate) = Server::over_tls(move |request| {
+            let is_it = request.uri().path() == format!("/ipfs/{cid}");
+            if is_it { body(content.clone()) } else { status(404) }
+        })
+        .await;
+        let roots = tempfile::tempdir().unwrap();
+        let path = roots.path().join("roots.pem");
+        std::fs::write(&path, certificate).unwrap();
+        let client = Client::new(ClientOptions {
+            addresses: Addresses::Any,
+            timeout: testing::DEADLINE,
+            roots: Some(path),
+            agent: "test".to_owned(),
+        });
+        let addr = format!("/ip4/127.0.0.1/tcp/{}/tls/http", server.port()).parse().unwrap();
+        let provider = (PeerId::random(), vec![addr]);
+        Self { server, client: client.unwrap(), provider, _roots: roots }
+    }
+
+    fn rules(&self, denied: &[&str]) -> Option<(Client, RetrievalRules)> {
+        let denied = denied.iter().map(|&host| host.to_owned()).collect();
+        Some((self.client.clone(), RetrievalRules { denied, ..RetrievalRules::default() }))
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_a_provider_is_asked_over_http() {
+    let block = block(1, 100);
+    let gateway = TestGateway::start(&block, &block).await;
+    let asker = Node::with_retrieval(vec![gateway.provider.clone()], gateway.rules(&[])).await;
+    assert_eq!(asker.fetch(std::slice::from_ref(&block)).await, [block]);
+    assert_eq!(asker.exchange.stat().await.unwrap().blocks_received, 1);
+}
+
+#[tokio::test]
+async fn gateways_that_lie_or_are_denied_cost_nothing_but_a_request() {
+    let (first, second) = (block(1, 100), block(2, 100));
+    let honest = Node::start().await;
+    honest.blocks.put(&[first.clone(), second.clone()]);
+    let gateway = TestGateway::start(&first, &second).await;
+    let providers =
+        vec![gateway.provider.clone(), (honest.swarm.local_peer_id(), honest.swarm.listen_addrs())];
+    for (denied, max_requests) in [(&["127.0.0.1"][..], 0), (&[], 4)] {
+        let asker = Node::with_retrieval(providers.clone(), gateway.rules(denied)).await;
+        for wanted in [&first, &second].map(std::slice::from_ref) {
+            assert_eq!(asker.fetch(wanted).await, wanted);
+        }
+        assert!(gateway.server.request_count() <= max_requests, "{denied:?}");
+    }
 }

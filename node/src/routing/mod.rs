@@ -1,8 +1,9 @@
-//! Who has what, and where peers are: both DHTs asked as one.
+//! Who has what, and where peers are: both DHTs and the servers of the routing API asked as one.
 //!
 //! Must not know blocks: its keys are multihashes, and what stands behind them is nobody's business here.
 //! Read [`Handle`] first; [`records`] is what this node keeps for others.
 
+pub mod delegated;
 mod port;
 pub mod records;
 pub(crate) mod saved;
@@ -12,11 +13,14 @@ mod tests;
 use std::collections::HashSet;
 
 use cairn_proto::cid::Multihash;
+use cairn_proto::ipns::Name;
 use futures::{Stream, StreamExt as _, stream};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+
+use delegated::Delegated;
 
 pub use crate::swarm::Provider;
 use crate::swarm::{self, Query, Question, Scope};
@@ -31,15 +35,23 @@ const SCOPES: [Scope; 2] = [Scope::Lan, Scope::Wan];
 #[derive(Debug, Clone)]
 pub struct Handle {
     swarm: swarm::Handle,
+    delegated: Option<Delegated>,
 }
 
 impl Handle {
     /// Routing through the DHTs of that swarm.
     pub fn new(swarm: swarm::Handle) -> Self {
-        Self { swarm }
+        Self { swarm, delegated: None }
     }
 
-    /// Peers that say they have the content, each once, as the DHTs name them; at most `limit`, and never more than
+    /// The same, and through servers of the routing API.
+    #[must_use]
+    pub(crate) fn with_delegated(mut self, delegated: Delegated) -> Self {
+        self.delegated = Some(delegated);
+        self
+    }
+
+    /// Peers that say they have the content, each once, as they are named; at most `limit`, and never more than
     /// [`MAX_PROVIDERS`]. Ends when all are found; ends early without a word when the swarm stops.
     ///
     /// # Cancellation
@@ -53,11 +65,18 @@ impl Handle {
         let search = CancellationToken::new();
         let guard = search.clone().drop_guard();
         let found = SCOPES.map(|scope| self.ask_providers(scope, key, limit, search.clone()).boxed());
-        let mut seen = HashSet::new();
+        let others = self.delegated.iter().flat_map(|delegated| delegated.providers(&key, limit));
+        let found: Vec<_> = found.into_iter().chain(others).collect();
+        let (mut seen, swarm) = (HashSet::new(), self.swarm.clone());
         stream::select_all(found)
             .filter(move |provider| {
                 let _search_lives = &guard;
                 std::future::ready(seen.insert(provider.peer))
+            })
+            .map(move |provider| match provider.addrs.is_empty() && provider.peer == swarm.local_peer_id() {
+                // Our own records name none.
+                true => Provider { addrs: swarm.external_addrs(), ..provider },
+                false => provider,
             })
             .take(limit)
     }
@@ -83,7 +102,7 @@ impl Handle {
         }
     }
 
-    /// What peers keep under a key, as it comes and unchecked; at most `limit` values of each DHT.
+    /// What peers and servers keep under a key, as it comes and unchecked; at most `limit` values of each DHT.
     ///
     /// # Cancellation
     /// Dropping the stream ends the search.
@@ -107,6 +126,9 @@ impl Handle {
             .flatten()
             .boxed()
         });
+        let name = Name::from_routing_key(&key);
+        let others = self.delegated.iter().zip(name).flat_map(|(delegated, name)| delegated.records(&name));
+        let found: Vec<_> = found.into_iter().chain(others).collect();
         stream::select_all(found).inspect(move |_| {
             let _search_lives = &guard;
         })
@@ -131,7 +153,7 @@ impl Handle {
         }
     }
 
-    /// Where a peer listens.
+    /// Where a peer listens, as whoever knows it first says.
     ///
     /// # Errors
     /// [`Kind::NotFound`] when nobody knows, [`Kind::Closed`].
@@ -139,17 +161,23 @@ impl Handle {
     /// # Cancellation
     /// Cancel-safe: the search goes on to its end.
     pub async fn find_peer(&self, peer: PeerId) -> Result<Vec<Multiaddr>, Error> {
-        let [lan, wan] = SCOPES.map(|scope| self.ask(scope, |reply| Question::FindPeer { peer, reply }));
-        let (lan, wan) = futures::join!(lan, wan);
-        let mut addrs = lan?;
-        addrs.extend(wan?);
-        addrs.sort_unstable();
-        addrs.dedup();
-        if addrs.is_empty() {
-            Err(Error::not_found(format!("no address found of peer, peer={peer}")))
-        } else {
-            Ok(addrs)
+        let asked = SCOPES.map(|scope| {
+            let routing = self.clone();
+            let answer = async move { routing.ask(scope, |reply| Question::FindPeer { peer, reply }).await };
+            stream::once(answer).boxed()
+        });
+        let others = self.delegated.iter().flat_map(|delegated| delegated.peer(peer));
+        let answers = asked.into_iter().chain(others.map(|found| found.map(Ok).boxed()));
+        let mut answers = stream::select_all(answers);
+        while let Some(addrs) = answers.next().await {
+            let mut addrs = addrs?;
+            if !addrs.is_empty() {
+                addrs.sort_unstable();
+                addrs.dedup();
+                return Ok(addrs);
+            }
         }
+        Err(Error::not_found(format!("no address found of peer, peer={peer}")))
     }
 
     /// Looks for this node itself and so fills the routing tables.

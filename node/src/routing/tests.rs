@@ -68,7 +68,8 @@ async fn a_node_alone_tells_that_it_could_not_announce_and_still_knows_what_it_h
     let node = Node::in_memory().await;
     let error = node.routing.provide(key("a")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
-    assert_eq!(find(&node, key("a")).await.iter().map(|found| found.peer).collect::<Vec<_>>(), [node.peer()]);
+    let own = Provider { peer: node.peer(), addrs: vec![node.addr()] };
+    assert_eq!(find(&node, key("a")).await, [own]);
     assert_eq!(node.routing.bootstrap().await.unwrap_err().kind(), Kind::Unavailable);
 }
 

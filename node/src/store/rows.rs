@@ -109,6 +109,22 @@ impl Rows {
         paged(Arc::clone(&self.shared), self.table.family(), prefix.to_vec())
     }
 
+    /// At most `max` rows in order, from a key up to another, both included.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn range(&self, from: &[u8], to: &[u8], max: usize) -> Result<Vec<Row>> {
+        let mut rows = self.shared.db.rows_from(self.table.family(), from);
+        let mut found = Vec::new();
+        while found.len() < max
+            && let Some((key, value)) = rows.next()?
+            && key <= to
+        {
+            found.push((key.into(), value.into()));
+        }
+        Ok(found)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Batch<'_>, &'static str)) -> Result<()> {
         let mut batch = self.shared.db.batch();
         change(&mut batch, self.table.family());

@@ -62,6 +62,13 @@ impl Rule {
     }
 }
 
+/// Our addresses that a DHT is told: those that belong into it, or, when none does, all of them: an announcement without
+/// any address is ignored by Go servers.
+pub(super) fn told(rule: Rule, external: &[Multiaddr]) -> Vec<Multiaddr> {
+    let belonging: Vec<_> = external.iter().filter(|addr| rule.takes(addr)).cloned().collect();
+    if belonging.is_empty() { external.to_vec() } else { belonging }
+}
+
 /// How far `addr` reaches, by its first part.
 pub(super) fn reach(addr: &Multiaddr) -> Reach {
     match addr.iter().next() {

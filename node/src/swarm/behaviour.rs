@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use cairn_proto::bitswap::message::Version;
 use libp2p::kad::store::RecordStore;
+use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{PeerId, identify, mdns, ping};
 use tracing::warn;
 
@@ -14,8 +14,8 @@ use super::dht::{self, Dht, Scope};
 use super::gate::Gate;
 use super::nat::{self, Nat};
 use super::pong;
+use super::wire::Wire;
 use super::{Components, Shared};
-use crate::Error;
 use crate::settings::reach::Reachability;
 use crate::settings::{DhtMode, SwarmSettings};
 
@@ -37,6 +37,8 @@ pub(super) struct Behaviour<R: RecordStore + Send + 'static> {
     lan: Toggle<Dht<R>>,
     bitswap: Toggle<bitswap::Behaviour>,
     nat: Nat,
+    /// Streams of the DHTs' protocols to chosen peers.
+    streams: libp2p_stream::Behaviour,
 }
 
 /// What the protocols report.
@@ -47,6 +49,8 @@ pub(super) enum Event {
     Mdns(mdns::Event),
     Dht(Box<dht::Event>),
     Nat(nat::Event),
+    /// Of streams, which report nothing, under the type that they have for it.
+    Nothing,
 }
 
 impl<R: RecordStore + Send + 'static> Behaviour<R> {
@@ -55,16 +59,15 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
         components: Components<R>,
         shared: &Shared,
         nat: Nat,
-    ) -> Result<Self, Error> {
+        wire: &Wire,
+        streams: libp2p_stream::Behaviour,
+    ) -> Self {
         let Components { identity, wan_records, lan_records, bitswap, .. } = components;
         let local = identity.public().to_peer_id();
         let kept = settings.peering.iter().map(|(peer, _)| *peer).collect();
         let has_dht = settings.dht != DhtMode::Off;
-        let dht = |scope, protocol: &str, records| -> Result<Toggle<Dht<R>>, Error> {
-            let protocol = StreamProtocol::try_from_owned(protocol.to_owned()).map_err(|_| {
-                Error::invalid(format!("DHT protocol must start with a slash, protocol={protocol}"))
-            })?;
-            Ok(has_dht.then(|| Dht::new(scope, local, protocol, records)).into())
+        let dht = |scope, records| -> Toggle<Dht<R>> {
+            has_dht.then(|| Dht::new(scope, local, wire.protocol(scope).clone(), records)).into()
         };
         // Unsigned records: the signed form of rust-libp2p cannot be verified by Go and JavaScript.
         // Addresses of peers are kept in a book of our own.
@@ -74,17 +77,18 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
             // What is told is the external addresses: they follow the listening ones unless the operator says otherwise.
             .with_hide_listen_addrs(true)
             .with_cache_size(0);
-        Ok(Self {
+        Self {
             gate: Gate::new(settings.connections, shared.filters.clone(), kept, shared.traffic.clone()),
             identify: identify::Behaviour::new(identify),
             pong: pong::Behaviour::default(),
             ping: ping::Behaviour::default(),
             mdns: settings.mdns.then(|| new_mdns(local)).flatten().into(),
-            wan: dht(Scope::Wan, &settings.dht_protocol, wan_records)?,
-            lan: dht(Scope::Lan, &settings.lan_dht_protocol, lan_records)?,
+            wan: dht(Scope::Wan, wan_records),
+            lan: dht(Scope::Lan, lan_records),
             bitswap: bitswap.into(),
             nat,
-        })
+            streams,
+        }
     }
 
     /// The DHT of that scope, if the node takes part.
@@ -142,6 +146,12 @@ fn new_mdns(local: PeerId) -> Option<mdns::tokio::Behaviour> {
 impl From<Infallible> for Event {
     fn from(never: Infallible) -> Self {
         match never {}
+    }
+}
+
+impl From<()> for Event {
+    fn from((): ()) -> Self {
+        Self::Nothing
     }
 }
 

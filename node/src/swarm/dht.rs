@@ -19,7 +19,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::Table;
-use super::address::Rule;
+use super::address::{Rule, told};
 use super::diversity;
 
 /// Largest Kademlia message, in bytes. Source: go-libp2p `network.MessageSizeMax` (4 MiB).
@@ -178,11 +178,9 @@ impl<R: RecordStore + Send + 'static> Dht<R> {
         }
     }
 
-    /// Tells Kademlia our addresses that belong here, or, when none does, all of them: an announcement without
-    /// any address is ignored by Go servers.
+    /// Tells Kademlia our addresses that it may tell.
     fn tell_external(&mut self) {
-        let belonging: Vec<_> = self.external.iter().filter(|addr| self.rule.takes(addr)).cloned().collect();
-        let wanted = if belonging.is_empty() { self.external.clone() } else { belonging };
+        let wanted = told(self.rule, &self.external);
         for addr in self.told.iter().filter(|addr| !wanted.contains(addr)) {
             self.kad.on_swarm_event(FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr }));
         }

@@ -30,6 +30,7 @@ mod tests;
 mod traffic;
 mod transport;
 mod trim;
+mod wire;
 
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub use dht::Scope;
 pub use query::Provider;
 pub(crate) use query::{Query, Question};
 pub use traffic::Flow;
+pub(crate) use wire::Contact;
+
+use wire::Wire;
 
 use crate::settings::SwarmSettings;
 use crate::settings::reach::Reachability;
@@ -97,6 +101,7 @@ pub struct Handle {
     local: watch::Receiver<Local>,
     reachability: watch::Receiver<Reachability>,
     shared: Shared,
+    wire: Wire,
 }
 
 /// What the parts of a swarm and its handles have in common. Clones share it.
@@ -231,7 +236,9 @@ pub async fn start<R: RecordStore + Send + 'static>(
     };
     let nat::Parts { ports, transport: relays, nat } = nat::Nat::with_transport(&settings.reach, &identity);
     let transport = transport::build(&identity, transports, settings, &shared, relays)?;
-    let behaviour = behaviour::Behaviour::new(settings, components, &shared, nat)?;
+    let streams = libp2p_stream::Behaviour::new();
+    let wire = Wire::new(streams.new_control(), settings)?;
+    let behaviour = behaviour::Behaviour::new(settings, components, &shared, nat, &wire, streams);
     let swarm = transport::swarm(transport, behaviour, local_peer_id, tasks);
     let queues = task::Queues {
         commands: command_queue,
@@ -247,7 +254,7 @@ pub async fn start<R: RecordStore + Send + 'static>(
         let listen = local.borrow().listen.clone();
         tasks.spawn("router", ports.run(listen, tasks.stopping().clone()));
     }
-    Ok(Handle { local_peer_id, commands, queries, local, reachability, shared })
+    Ok(Handle { local_peer_id, commands, queries, local, reachability, shared, wire })
 }
 
 impl Handle {

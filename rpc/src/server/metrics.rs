@@ -7,6 +7,8 @@ use std::fmt::{Display, Write as _};
 
 use axum::response::Response;
 use cairn_node::Node;
+use cairn_node::provide::Stat;
+use cairn_node::swarm::Scope;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response as Parts, StatusCode};
 
@@ -15,6 +17,9 @@ use crate::error::Result;
 
 /// Where the numbers are read. Source: Kubo `core/corehttp/metrics.go`.
 pub(super) const PATH: &str = "/debug/metrics/prometheus";
+
+/// The DHTs, and how labels call them.
+const DHTS: [(Scope, &str); 2] = [(Scope::Wan, "wan"), (Scope::Lan, "lan")];
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
@@ -35,6 +40,7 @@ async fn numbers(repo: &Repo) -> Result<Page> {
     let node = repo.node().await?;
     of_swarm(node, &mut page).await?;
     of_exchange(node, &mut page).await?;
+    of_provide(node, &mut page);
     Ok(page)
 }
 
@@ -63,6 +69,13 @@ async fn of_swarm(node: &Node, page: &mut Page) -> Result<()> {
         ("cairn_dht_records_refused_total", "Records of others refused.", counters.records_refused_total),
     ] {
         page.counter(name, help, value);
+    }
+    let tables = swarm.tables().await?;
+    page.head("cairn_dht_table_peers_count", "gauge", "Peers in the routing table of a DHT.");
+    for (scope, dht) in DHTS {
+        if let Some(table) = tables.iter().find(|table| table.protocol == swarm.dht_protocol(scope)) {
+            page.line("cairn_dht_table_peers_count", Some(("dht", dht)), table.peers.len());
+        }
     }
     let flow = swarm.flow();
     page.counter("cairn_swarm_received_bytes_total", "Bytes received over streams.", flow.received_bytes);
@@ -100,6 +113,33 @@ async fn of_exchange(node: &Node, page: &mut Page) -> Result<()> {
         page.counter(name, help, value);
     }
     Ok(())
+}
+
+/// A number of the announcements in one DHT: its name and kind, what it is, and the number itself.
+type ProvideNumber = (&'static str, &'static str, &'static str, fn(&Stat) -> u64);
+
+const PROVIDE: [ProvideNumber; 9] = [
+    ("scheduled_keys", "gauge", "Keys told again and again.", |stat| stat.scheduled_count),
+    ("fresh_keys", "gauge", "Keys to be told soon.", |stat| stat.fresh_count),
+    ("online", "gauge", "Whether peers take records.", |stat| stat.is_online.into()),
+    ("keys_total", "counter", "Keys told.", |stat| stat.counters.keys_total),
+    ("keys_failed_total", "counter", "Keys that nobody took.", |stat| stat.counters.keys_failed_total),
+    ("records_total", "counter", "Records that peers took.", |stat| stat.counters.records_total),
+    ("regions_total", "counter", "Regions told.", |stat| stat.counters.regions_total),
+    ("peers_total", "counter", "Peers that were given records.", |stat| stat.counters.peers_total),
+    ("peers_reached_total", "counter", "Peers that took records.", |stat| stat.counters.peers_reached_total),
+];
+
+fn of_provide(node: &Node, page: &mut Page) {
+    let Some(provide) = node.provide() else { return };
+    let stats = DHTS.map(|(scope, dht)| (dht, provide.stat(scope)));
+    for (name, kind, help, value) in PROVIDE {
+        let name = format!("cairn_provide_{name}");
+        page.head(&name, kind, help);
+        for (dht, stat) in &stats {
+            page.line(&name, Some(("dht", dht)), value(stat));
+        }
+    }
 }
 
 /// A page of numbers.

@@ -1,14 +1,15 @@
 //! The client against servers of this computer, honest and otherwise.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cairn_proto::cid::{HashFunction, RAW};
-use http::Response;
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -58,6 +59,26 @@ impl Server {
             }
         });
         Self { port, requests }
+    }
+
+    /// One that speaks HTTP/2 over TLS, and the certificate to trust for that.
+    pub(crate) async fn over_tls(
+        answer: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static,
+    ) -> (Self, String) {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], key.signing_key.into())
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        (Self::listen(answer, Some(Arc::new(config).into())).await, key.cert.pem())
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> GatewayUrl {
@@ -196,25 +217,16 @@ async fn a_gateway_that_stays_silent_is_given_up() {
 
 #[tokio::test]
 async fn only_the_roots_that_were_given_are_trusted() {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![key.cert.der().clone()], key.signing_key.into())
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
     let answer = |request: &Request<Incoming>| {
         if request.version() == http::Version::HTTP_2 { body("hello") } else { status(400) }
     };
-    let server = Server::listen(answer, Some(Arc::new(config).into())).await;
+    let (server, certificate) = Server::over_tls(answer).await;
     let gateway = format!("https://127.0.0.1:{}", server.port).parse().unwrap();
     let cid = cid_of(b"hello");
 
     let folder = tempfile::tempdir().unwrap();
     let roots = folder.path().join("roots.pem");
-    std::fs::write(&roots, key.cert.pem()).unwrap();
+    std::fs::write(&roots, certificate).unwrap();
     let trusting = ClientOptions { roots: Some(roots), ..options(Addresses::Any) };
     Client::new(trusting).unwrap().block(&gateway, &cid).await.unwrap();
     let refused = client().block(&gateway, &cid).await;

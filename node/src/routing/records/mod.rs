@@ -211,6 +211,6 @@ impl std::fmt::Debug for Clock {
 }
 
 /// Seconds since 1970; a clock before that counts as 1970.
-fn unix_s(time: SystemTime) -> u64 {
+pub(crate) fn unix_s(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::Deserialize;
@@ -12,8 +13,11 @@ use super::{
     BOOTSTRAP, Config, DEFAULT_BLOCK_TIMEOUT, DEFAULT_MAX_MEMORY_BYTES, decode_key, defaults, invalid,
 };
 use crate::error::Result;
+use crate::exchange::RetrievalRules;
 use crate::exchange::http::GatewayUrl;
 use crate::names::{DnsSettings, DohServer};
+use crate::provide::{DEFAULT_INTERVAL, ProvideSettings};
+use crate::routing::delegated::RouterUrl;
 use crate::settings::addresses::{Announce, Withheld, parse_network};
 use crate::settings::units::{parse_duration, parse_size};
 use crate::settings::{
@@ -55,6 +59,9 @@ impl Config {
             store: self.store()?,
             swarm: Some(self.swarm()?),
             upstream: None,
+            routers: self.routers()?,
+            retrieval: self.retrieval()?,
+            provide: self.provide()?,
             dns: self.dns()?,
             block_timeout: self
                 .read_with("Bitswap.BlockTimeout", parse_duration)?
@@ -217,6 +224,44 @@ impl Config {
         Ok(in_memory.min(files).max(MIN_CONNECTIONS))
     }
 
+    /// Source of the key: Kubo `docs/config.md`, `Routing.DelegatedRouters`.
+    fn routers(&self) -> Result<Vec<RouterUrl>> {
+        let (kind, key) =
+            (self.read::<String>("Routing.Type")?.unwrap_or_default(), "Routing.DelegatedRouters");
+        let automatic = RouterUrl::automatic(kind != "delegated");
+        let listed = match self.get(key) {
+            None => vec![automatic],
+            Some(_) => self.read_list(key, |text| match text {
+                "auto" => Ok(automatic.clone()),
+                text => text.parse(),
+            })?,
+        };
+        let are_asked = matches!(kind.as_str(), "" | "auto" | "autoclient" | "delegated");
+        Ok(if are_asked { listed } else { Vec::new() })
+    }
+
+    /// Source of the keys: Kubo `docs/config.md`, `HTTPRetrieval`.
+    fn retrieval(&self) -> Result<Option<RetrievalRules>> {
+        let hosts = |key| self.read_list(key, |host| Ok::<_, String>(host.to_owned()));
+        let rules = RetrievalRules {
+            allowed: hosts("HTTPRetrieval.Allowlist")?,
+            denied: hosts("HTTPRetrieval.Denylist")?,
+        };
+        Ok(self.read("HTTPRetrieval.Enabled")?.unwrap_or(true).then_some(rules))
+    }
+
+    /// Source of the keys: Kubo `docs/config.md`, `Provide`.
+    fn provide(&self) -> Result<ProvideSettings> {
+        Ok(ProvideSettings {
+            is_enabled: self.read("Provide.Enabled")?.unwrap_or(true),
+            strategy: self.read_with("Provide.Strategy", str::parse)?.unwrap_or_default(),
+            interval: match self.get("Provide.DHT.Interval").and_then(serde_json::Value::as_str) {
+                Some("0") => Duration::ZERO,
+                _ => self.read_with("Provide.DHT.Interval", parse_duration)?.unwrap_or(DEFAULT_INTERVAL),
+            },
+        })
+    }
+
     fn announce(&self) -> Result<Announce> {
         Ok(Announce {
             replace: self.read_list("Addresses.Announce", Multiaddr::from_str)?,
@@ -288,9 +333,9 @@ fn dht_mode(name: &str) -> Result<DhtMode, String> {
         "auto" | "dht" => Ok(DhtMode::Auto),
         "autoclient" | "dhtclient" => Ok(DhtMode::Client),
         "dhtserver" => Ok(DhtMode::Server),
-        "none" => Ok(DhtMode::Off),
+        "none" | "delegated" => Ok(DhtMode::Off),
         other => Err(format!(
-            "no such routing: {other:?}; there are auto, autoclient, dht, dhtclient, dhtserver, none"
+            "no such routing: {other:?}; there are auto, autoclient, dht, dhtclient, dhtserver, delegated, none"
         )),
     }
 }

@@ -40,6 +40,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 self.findings.on_expired(&address::without_peer(address));
                 self.on_found();
             }
+            SwarmEvent::Behaviour(Event::Nothing) => {}
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.counters.connections_opened_total += 1;
                 self.peers.on_opened(peer_id, connection_id, &endpoint);

@@ -1,0 +1,164 @@
+//! What can be seen of the announcements.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use cairn_proto::sweep::{Cycle, Prefix, REPLICATION};
+
+use super::keys::{Counts, Lane};
+use crate::swarm::Scope;
+
+/// What was done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counters {
+    /// Keys that at least one peer took.
+    pub keys_total: u64,
+    /// Keys that no peer took.
+    pub keys_failed_total: u64,
+    /// Records taken by peers.
+    pub records_total: u64,
+    /// Regions told.
+    pub regions_total: u64,
+    /// Peers that were given records, once for each region.
+    pub peers_total: u64,
+    /// Those of them that took them.
+    pub peers_reached_total: u64,
+    /// Bits that the prefixes of the regions have together.
+    pub prefix_bits_total: u64,
+    /// Time spent on regions.
+    pub busy: Duration,
+}
+
+/// The announcements in one DHT as they stand.
+#[derive(Debug, Clone)]
+pub struct Stat {
+    /// Whether peers of the DHT answer, and since when.
+    pub is_online: bool,
+    /// When that changed.
+    pub since: Option<SystemTime>,
+    /// Keys that are told again and again.
+    pub scheduled_count: u64,
+    /// Keys that are to be told soon.
+    pub fresh_count: u64,
+    /// A region is being told.
+    pub is_busy: bool,
+    /// Time in which everything is told once.
+    pub interval: Duration,
+    /// How far this turn has come; `None` before the first.
+    pub cycle: Option<Cycle>,
+    /// When the next region is due, in seconds since 1970; `None` when nothing is.
+    pub next_s: Option<u64>,
+    /// Time since the start.
+    pub uptime: Duration,
+    /// What was done.
+    pub counters: Counters,
+    /// Peers that shall keep a record.
+    pub replication: usize,
+}
+
+impl Counters {
+    /// Bits of a region's prefix, on average.
+    pub fn mean_prefix_bits(&self) -> f64 {
+        mean(self.prefix_bits_total, self.regions_total)
+    }
+
+    /// Peers that took a record, on average.
+    pub fn mean_holders(&self) -> f64 {
+        mean(self.records_total, self.keys_total)
+    }
+
+    /// Peers of a region, on average.
+    pub fn mean_region_peers(&self) -> f64 {
+        mean(self.peers_total, self.regions_total)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for show")]
+fn mean(total: u64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { total as f64 / count as f64 }
+}
+
+/// What a sweep tells of itself. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watch(Arc<Mutex<Seen>>);
+
+#[derive(Debug)]
+struct Seen {
+    started: Instant,
+    since: Option<SystemTime>,
+    is_online: bool,
+    is_busy: bool,
+    cycle: Option<Cycle>,
+    next_s: Option<u64>,
+    counters: Counters,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            since: None,
+            is_online: false,
+            is_busy: false,
+            cycle: None,
+            next_s: None,
+            counters: Counters::default(),
+        }
+    }
+}
+
+impl Watch {
+    pub(super) fn set_online(&self, is_online: bool, now: SystemTime) {
+        let mut seen = self.lock();
+        if seen.is_online != is_online || seen.since.is_none() {
+            (seen.is_online, seen.since) = (is_online, Some(now));
+        }
+    }
+
+    pub(super) fn set_cycle(&self, cycle: Cycle, next_s: Option<u64>) {
+        let mut seen = self.lock();
+        (seen.cycle, seen.next_s) = (Some(cycle), next_s);
+    }
+
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.lock().is_busy = is_busy;
+    }
+
+    pub(super) fn on_told(&self, keys_count: u64, failed_count: u64, record_count: u64) {
+        let counters = &mut self.lock().counters;
+        counters.keys_total += keys_count;
+        counters.keys_failed_total += failed_count;
+        counters.records_total += record_count;
+    }
+
+    pub(super) fn on_region(&self, region: &Prefix, peer_count: u64, reached_count: u64, took: Duration) {
+        let counters = &mut self.lock().counters;
+        counters.regions_total += 1;
+        counters.prefix_bits_total += u64::from(region.bit_count());
+        counters.peers_total += peer_count;
+        counters.peers_reached_total += reached_count;
+        counters.busy += took;
+    }
+
+    pub(super) fn stat(&self, counts: &Counts, scope: Scope, interval: Duration) -> Stat {
+        let seen = self.lock();
+        Stat {
+            is_online: seen.is_online,
+            since: seen.since,
+            scheduled_count: counts.of(Lane::Scheduled),
+            fresh_count: counts.of(Lane::Fresh(scope)),
+            is_busy: seen.is_busy,
+            interval,
+            cycle: seen.cycle,
+            next_s: seen.next_s,
+            uptime: seen.started.elapsed(),
+            counters: seen.counters,
+            replication: REPLICATION,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Whole after every statement that holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
