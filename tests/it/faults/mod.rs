@@ -35,7 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const LOCAL: SessionOptions = SessionOptions { local_only: true, block_timeout: None };
 
 /// How often something is done: the number in an environment variable, or else few times.
-fn count(variable: &str, usual: usize) -> usize {
+pub(crate) fn count(variable: &str, usual: usize) -> usize {
     env::var(variable).map_or(usual, |text| text.parse().expect("the variable is a number"))
 }
 
