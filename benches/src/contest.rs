@@ -76,8 +76,13 @@ impl Contest {
             let written = Spread::of(costs.iter().map(|cost| mebibytes(cost.written_bytes)));
             let _ = write!(
                 text,
-                "| {name} | {:.2} ({:.2}–{:.2}) | {:.2} | {:.0} | {:.0} |",
-                wall.median, wall.min, wall.max, cpu.median, peak.median, written.median
+                "| {name} | {} ({}–{}) | {:.2} | {:.0} | {:.0} |",
+                seconds(wall.median),
+                seconds(wall.min),
+                seconds(wall.max),
+                cpu.median,
+                peak.median,
+                written.median
             );
             if index == 0 {
                 text.push_str(" | |\n");
@@ -134,6 +139,11 @@ impl Spread {
         let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
         Self { median: f64::midpoint(at(low), at(high)), min: at(0), max: at(values.len().saturating_sub(1)) }
     }
+}
+
+/// Two digits behind the point; of less than a tenth of a second as many as tell microseconds apart in tens.
+fn seconds(seconds: f64) -> String {
+    if seconds < 0.1 { format!("{seconds:.5}") } else { format!("{seconds:.2}") }
 }
 
 fn mebibytes(bytes: u64) -> f64 {

@@ -4,6 +4,7 @@
 
 mod add;
 mod contest;
+mod gateway;
 mod idle;
 mod machine;
 mod measure;
@@ -33,9 +34,12 @@ struct Args {
     /// Length of the big file in bytes.
     #[arg(long, default_value_t = 1 << 30)]
     file_bytes: u64,
-    /// Files of the tree of small files.
+    /// Files of the tree of small files, and entries of the long listing.
     #[arg(long, default_value_t = 100_000)]
     files: usize,
+    /// Times that a small file is fetched from a gateway; larger ones less often.
+    #[arg(long, default_value_t = 200_000)]
+    requests: usize,
     /// Where to write the samples, by default beside this program.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -61,6 +65,8 @@ enum Benchmark {
     Memory,
     /// Pin a big file from one other node over TCP and QUIC.
     Transfer,
+    /// Answer HTTP: files small and large, over TLS, ranges, a long listing, many connections.
+    Gateway,
     /// Memory and processor time of a daemon that has nothing to do.
     Idle,
     /// Store blocks durably, without a node around the store.
@@ -86,6 +92,7 @@ fn main() -> Result<()> {
             Benchmark::Collect => tree::collect(&args)?,
             Benchmark::Memory => memory::run(&args)?,
             Benchmark::Transfer => transfer::run(&args)?,
+            Benchmark::Gateway => gateway::run(&args)?,
             Benchmark::Idle => idle::run(&args)?,
             Benchmark::Store => store::run(&args)?,
             Benchmark::Start => start::run(&args)?,

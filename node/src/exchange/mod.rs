@@ -5,6 +5,8 @@
 //! store to a peer's writer without passing through the swarm. Who is asked for what, and in which order peers are
 //! answered, is decided in [`cairn_proto::bitswap`].
 //!
+//! Beside that, [`http`] asks trustless gateways for single blocks, and [`remote`] is an exchange that asks nobody else.
+//!
 //! Must not know UnixFS, pins or paths. Read [`Session`] first, then `task`.
 
 pub mod http;
