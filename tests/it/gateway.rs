@@ -106,6 +106,8 @@ fn a_gateway_alone_takes_everything_from_another_gateway_and_asks_no_peer() {
     let list = source.repo().join("denylists");
     std::fs::create_dir(&list).expect("a folder can be made");
     std::fs::write(list.join("own.deny"), format!("/ipfs/{forbidden}\n")).expect("a file can be written");
+    // Nobody else listens there when it has stopped.
+    source.set("Addresses.Gateway", json!(format!("/ip4/127.0.0.1/tcp/{}", free_port())));
     source.start();
     let upstream = format!("http://127.0.0.1:{}", source.port("Gateway server"));
     front.start_gateway_with(&["--upstream", &upstream]);
