@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_proto::block::Block;
-use cairn_proto::cid::{Cid, Multihash};
+use cairn_proto::cid::{Cid, HASHED_TOGETHER, Multihash};
 use cairn_proto::content::Progress;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -194,7 +194,7 @@ impl Status {
 impl Session {
     /// Asks for blocks, from disk or else from peers. Never waits; the caller's window bounds what is outstanding.
     pub fn request(&mut self, cids: Vec<Cid>) {
-        for batch in cids.chunks(READ_BATCH.min(cids.len().div_ceil(4).max(1))) {
+        for batch in cids.chunks(cids.len().div_ceil(4).clamp(HASHED_TOGETHER, READ_BATCH)) {
             let (store, arriving, batch) = (self.store.clone(), Arc::clone(&self.arriving), batch.to_vec());
             let denylists = self.denylists.clone();
             self.reads.push(tokio::task::spawn_blocking(move || arriving.read(&store, &denylists, batch)));

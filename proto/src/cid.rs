@@ -4,7 +4,7 @@
 
 use crate::limits::{MAX_DIGEST_BYTES, MIN_DIGEST_BYTES};
 
-pub use crate::hash::HashFunction;
+pub use crate::hash::{HASHED_TOGETHER, HashFunction};
 pub use cid::Version;
 
 /// A content identifier with room for the longest digest.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_proto::block::Block;
-use cairn_proto::cid::{self, Cid};
+use cairn_proto::cid::{self, Cid, HASHED_TOGETHER};
 use cairn_proto::unixfs::Attributes;
 use cairn_proto::unixfs::import::{self, Built, FileBuilder, ImportOptions, Leaf};
 use tokio::io::AsyncRead;
@@ -28,8 +28,8 @@ use crate::pins::{PinKind, Pins};
 use crate::store::{Durability, Lease, Store};
 use crate::{Error, Result};
 
-/// Chunks of one file that are read or hashed at the same time: both cores stay busy while one result is awaited.
-const MAX_OPEN_CHUNKS: usize = 8;
+/// Groups of chunks of one file that are read or hashed at the same time: both cores stay busy while one result is awaited.
+const MAX_OPEN_GROUPS: usize = 4;
 
 /// Blocks handed to the store together, in bytes.
 const WRITE_BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -160,16 +160,16 @@ impl Adder {
             if next.is_empty() {
                 return Ok(());
             }
-            for chunk in next {
-                let options = Arc::clone(&self.options);
-                let inline = chunk.len() <= INLINE_HASH_BYTES;
-                let hash = move || import::leaf(&options.import, chunk).map_err(Error::from);
-                file.chunks.push_back(if inline {
-                    Chunk::Ready(Box::new(hash()))
+            for chunks in next.chunks(HASHED_TOGETHER) {
+                let (options, chunks) = (Arc::clone(&self.options), chunks.to_vec());
+                let inline = chunks.iter().all(|chunk| chunk.len() <= INLINE_HASH_BYTES);
+                let hash = move || import::leaves(&options.import, chunks).map_err(Error::from);
+                file.groups.push_back(if inline {
+                    Group::Ready(hash())
                 } else {
-                    Chunk::Open(tokio::task::spawn_blocking(hash))
+                    Group::Open(tokio::task::spawn_blocking(hash))
                 });
-                self.take_chunks(file, MAX_OPEN_CHUNKS).await?;
+                self.take_groups(file, MAX_OPEN_GROUPS).await?;
             }
         }
     }
@@ -206,17 +206,20 @@ impl Adder {
         len_bytes: u64,
         chunk_bytes: usize,
     ) -> Result<()> {
-        let mut offset = 0;
-        while offset < len_bytes {
-            let want =
-                usize::try_from((len_bytes - offset).min(chunk_bytes as u64)).expect("at most a chunk");
+        let group_bytes = chunk_bytes * HASHED_TOGETHER;
+        for start in (0..len_bytes).step_by(group_bytes) {
+            let end = len_bytes.min(start + group_bytes as u64);
             let (source, options, path) = (Arc::clone(source), Arc::clone(&self.options), file.path.clone());
-            file.chunks.push_back(Chunk::Open(tokio::task::spawn_blocking(move || {
-                let chunk = read_at(&source, offset, want).map_err(|error| unreadable(&path, error))?;
-                import::leaf(&options.import, chunk).map_err(Error::from)
+            file.groups.push_back(Group::Open(tokio::task::spawn_blocking(move || {
+                let chunks = (start..end).step_by(chunk_bytes).map(|offset| {
+                    let len = usize::try_from(end - offset).map_or(chunk_bytes, |left| left.min(chunk_bytes));
+                    read_at(&source, offset, len)
+                });
+                let chunks = chunks.collect::<std::io::Result<_>>();
+                let chunks = chunks.map_err(|error| unreadable(&path, error))?;
+                import::leaves(&options.import, chunks).map_err(Error::from)
             })));
-            offset += want as u64;
-            self.take_chunks(file, MAX_OPEN_CHUNKS).await?;
+            self.take_groups(file, MAX_OPEN_GROUPS).await?;
         }
         Ok(())
     }
@@ -227,7 +230,7 @@ impl Adder {
     /// As [`Self::file`].
     pub async fn leaf_file(&mut self, path: &str, attributes: Attributes, leaf: Leaf) -> Result<()> {
         let mut file = OpenFile::new(path, attributes, &self.options.import);
-        file.chunks.push_back(Chunk::Ready(Box::new(Ok(leaf))));
+        file.groups.push_back(Group::Ready(Ok(vec![leaf])));
         self.end_file(file).await
     }
 
@@ -290,12 +293,14 @@ impl Adder {
         Ok(root)
     }
 
-    async fn take_chunks(&mut self, file: &mut OpenFile, keep: usize) -> Result<()> {
-        while file.chunks.len() > keep {
-            let Some(leaf) = file.take().await? else { break };
+    async fn take_groups(&mut self, file: &mut OpenFile, keep: usize) -> Result<()> {
+        while file.groups.len() > keep {
+            let Some(leaves) = file.take().await? else { break };
             let bytes = file.len_bytes;
-            for block in file.builder.push(leaf)? {
-                self.keep(block).await?;
+            for leaf in leaves {
+                for block in file.builder.push(leaf)? {
+                    self.keep(block).await?;
+                }
             }
             // Progress is only for show: it never waits for its reader.
             let _ = self.events.try_send(AddEvent::Progress { path: file.path.clone(), bytes });
@@ -304,7 +309,7 @@ impl Adder {
     }
 
     async fn end_file(&mut self, mut file: OpenFile) -> Result<()> {
-        self.take_chunks(&mut file, 0).await?;
+        self.take_groups(&mut file, 0).await?;
         let Built { cid, tsize, blocks, .. } = file.builder.finish()?;
         for block in blocks {
             self.keep(block).await?;
@@ -405,11 +410,11 @@ impl Adder {
     }
 }
 
-/// One chunk of a file on its way to a leaf.
+/// Neighbouring chunks of a file on their way to leaves.
 #[derive(Debug)]
-enum Chunk {
-    Ready(Box<Result<Leaf>>),
-    Open(JoinHandle<Result<Leaf>>),
+enum Group {
+    Ready(Result<Vec<Leaf>>),
+    Open(JoinHandle<Result<Vec<Leaf>>>),
 }
 
 /// A file whose chunks are being read and hashed, in order.
@@ -417,7 +422,7 @@ enum Chunk {
 struct OpenFile {
     path: String,
     builder: FileBuilder,
-    chunks: VecDeque<Chunk>,
+    groups: VecDeque<Group>,
     len_bytes: u64,
 }
 
@@ -426,19 +431,19 @@ impl OpenFile {
         Self {
             path: path.to_owned(),
             builder: FileBuilder::new(import.clone()).with_attributes(attributes),
-            chunks: VecDeque::with_capacity(MAX_OPEN_CHUNKS + 1),
+            groups: VecDeque::with_capacity(MAX_OPEN_GROUPS + 1),
             len_bytes: 0,
         }
     }
 
-    async fn take(&mut self) -> Result<Option<Leaf>> {
-        let leaf = match self.chunks.pop_front() {
+    async fn take(&mut self) -> Result<Option<Vec<Leaf>>> {
+        let leaves = match self.groups.pop_front() {
             None => return Ok(None),
-            Some(Chunk::Ready(leaf)) => (*leaf)?,
-            Some(Chunk::Open(task)) => join(task).await?,
+            Some(Group::Ready(leaves)) => leaves?,
+            Some(Group::Open(task)) => join(task).await?,
         };
-        self.len_bytes += leaf.len_bytes;
-        Ok(Some(leaf))
+        self.len_bytes += leaves.iter().map(|leaf| leaf.len_bytes).sum::<u64>();
+        Ok(Some(leaves))
     }
 }
 

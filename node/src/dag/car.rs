@@ -15,8 +15,8 @@ use crate::pins::{PinKind, Pins};
 use crate::store::{Durability, Lease, Store};
 use crate::{Error, Kind, Result};
 
-/// Bytes read from a CAR at a time.
-const READ_BYTES: usize = 1024 * 1024;
+/// Bytes read from a CAR at a time: so many that there are several blocks to be hashed together.
+const READ_BYTES: usize = 4 * 1024 * 1024;
 
 /// Blocks of a CAR handed to the store together, in bytes.
 const WRITE_BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -208,11 +208,14 @@ impl<R: AsyncRead + Unpin + Send> CarImport<R> {
         let read = self.input.read_buf(&mut piece).await;
         let ended = read.map_err(|error| Error::invalid("cannot read the CAR").with_cause(error))? == 0;
         self.reader.push(&piece);
-        while let Some(block) = self.reader.next()? {
+        let mut blocks = Vec::new();
+        let taken = self.reader.take(&mut blocks);
+        for block in blocks {
             self.denylists.check_block(block.cid())?;
             *batch_bytes += block.data().len();
             batch.push(block);
         }
+        taken?;
         if ended {
             self.reader.finish()?;
         }

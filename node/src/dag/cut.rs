@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use cairn_proto::cid::HASHED_TOGETHER;
 use cairn_proto::unixfs::import::Chunker;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -27,9 +28,13 @@ impl<'a, R: AsyncRead + Unpin> Chunks<'a, R> {
     /// The next chunks, in order; none at the end.
     pub(super) async fn next(&mut self) -> io::Result<Vec<Bytes>> {
         if let Some(chunk_bytes) = self.chunker.fixed_chunk_bytes() {
-            self.fill(chunk_bytes).await?;
-            let chunk = self.buffer.split().freeze();
-            return Ok(if chunk.is_empty() { Vec::new() } else { vec![chunk] });
+            self.fill(chunk_bytes * HASHED_TOGETHER).await?;
+            let mut rest = self.buffer.split().freeze();
+            let mut chunks = Vec::with_capacity(HASHED_TOGETHER);
+            while !rest.is_empty() {
+                chunks.push(rest.split_to(rest.len().min(chunk_bytes)));
+            }
+            return Ok(chunks);
         }
         self.fill(READ_AHEAD_BYTES.max(self.chunker.max_chunk_bytes())).await?;
         let (chunker, has_ended, mut buffer) =

@@ -30,8 +30,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use cairn_proto::block::{Block, BlockError};
-use cairn_proto::cid::{Cid, Multihash};
+use cairn_proto::cid::{Cid, HASHED_TOGETHER, Multihash};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::error::{Error, Kind, Result};
@@ -84,6 +85,13 @@ struct Handle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// A block that was asked for, and what the index has of it.
+struct Asked<'a> {
+    cid: &'a Cid,
+    key: &'a [u8],
+    entry: Option<Entry>,
+}
+
 impl Store {
     /// Opens the store in `dir`, or makes one.
     ///
@@ -133,10 +141,10 @@ impl Store {
             if let Some(block) = row.block {
                 return Ok(block.with_cid(*cid));
             }
-            return self.read(cid, row.entry(), &key);
+            return self.read(cid, &row.entry(), &key);
         }
         match self.shared().entries(&[&key])?.pop().flatten() {
-            Some(entry) if !entry.damaged => self.read(cid, entry, &key),
+            Some(entry) if !entry.damaged => self.read(cid, &entry, &key),
             _ => Ok(None),
         }
     }
@@ -145,16 +153,38 @@ impl Store {
     pub fn get_many(&self, cids: &[Cid]) -> Vec<Result<Option<Block>>> {
         let keys: Vec<_> = cids.iter().map(|cid| cid.hash().to_bytes()).collect();
         match self.shared().entries(&keys) {
-            // What the index does not have may be pending.
-            Ok(entries) => std::iter::zip(cids, entries)
-                .zip(&keys)
-                .map(|((cid, entry), key)| match entry {
-                    Some(entry) if !entry.damaged => self.read(cid, entry, key),
-                    _ => self.get(cid),
-                })
-                .collect(),
+            Ok(entries) => {
+                let asked = cids.iter().zip(&keys).zip(entries);
+                let asked: Vec<_> = asked.map(|((cid, key), entry)| Asked { cid, key, entry }).collect();
+                asked.chunks(HASHED_TOGETHER).flat_map(|together| self.read_together(together)).collect()
+            }
             Err(error) => cids.iter().map(|_| Err(committer::repeat(&error))).collect(),
         }
+    }
+
+    /// Reads blocks that are hashed together.
+    fn read_together(&self, asked: &[Asked<'_>]) -> Vec<Result<Option<Block>>> {
+        let mut payloads = Vec::with_capacity(asked.len());
+        let mut read = |cid: &Cid, entry: &Entry, key| match self.payload(cid, entry, key) {
+            Ok(Some(bytes)) => {
+                payloads.push((*cid, bytes));
+                None
+            }
+            other => Some(other.map(|_| None)),
+        };
+        let answers: Vec<_> = asked
+            .iter()
+            .map(|Asked { cid, key, entry }| match entry {
+                Some(entry) if !entry.damaged => read(cid, entry, key),
+                // What the index does not have may be pending.
+                _ => Some(self.get(cid)),
+            })
+            .collect();
+        let mut verified = Block::verify_all(payloads).into_iter();
+        let mut verified =
+            |asked: &Asked<'_>| self.verified(asked.cid, verified.next().expect("one for each payload"));
+        let answer = |(asked, answer): (_, Option<_>)| answer.unwrap_or_else(|| verified(asked));
+        asked.iter().zip(answers).map(answer).collect()
     }
 
     /// Holds everything that arrives from now on until it is dropped; puts and walks add to it what they meet.
@@ -323,23 +353,41 @@ impl Store {
         answer.blocking_recv().map_err(|_| closed())?
     }
 
-    fn read(&self, cid: &Cid, entry: Entry, key: &[u8]) -> Result<Option<Block>> {
-        match self.shared().read_payload(&entry, key) {
-            Ok(Some(bytes)) => match Block::verify(*cid, bytes) {
-                Ok(block) => return Ok(Some(block)),
-                Err(BlockError::Cid(error)) => return Err(error.into()),
-                Err(BlockError::Mismatch { .. } | BlockError::TooLarge { .. }) => {}
-            },
-            // Removed since the index was read, or lost: the committer looks again.
-            Ok(None) => {}
-            Err(error) if error.kind() == Kind::Corrupt => {}
-            Err(error) => return Err(error),
+    fn read(&self, cid: &Cid, entry: &Entry, key: &[u8]) -> Result<Option<Block>> {
+        match self.payload(cid, entry, key)? {
+            Some(bytes) => self.verified(cid, Block::verify(*cid, bytes)),
+            None => Ok(None),
         }
+    }
+
+    /// The bytes of a block before they are hashed. Bytes that cannot be read are set aside.
+    fn payload(&self, cid: &Cid, entry: &Entry, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.shared().read_payload(entry, key) {
+            // Removed since the index was read, or lost: the committer looks again.
+            Ok(None) => self.set_aside(cid),
+            Err(error) if error.kind() == Kind::Corrupt => self.set_aside(cid),
+            read => return read,
+        }
+        Ok(None)
+    }
+
+    /// What hashing the bytes of a block led to. Those that are damaged are set aside.
+    fn verified(&self, cid: &Cid, verified: Result<Block, BlockError>) -> Result<Option<Block>> {
+        match verified {
+            Ok(block) => Ok(Some(block)),
+            Err(BlockError::Cid(error)) => Err(error.into()),
+            Err(BlockError::Mismatch { .. } | BlockError::TooLarge { .. }) => {
+                self.set_aside(cid);
+                Ok(None)
+            }
+        }
+    }
+
+    fn set_aside(&self, cid: &Cid) {
         // When the queue is full the next read finds it again.
         if let Some(queue) = &self.handle.queue {
             let _ = queue.try_send(Request::SetAside { multihash: *cid.hash() });
         }
-        Ok(None)
     }
 }
 

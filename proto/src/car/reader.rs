@@ -57,6 +57,34 @@ impl Reader {
     /// [`CarError`]; nothing more can be read then.
     #[allow(clippy::should_implement_trait, reason = "`None` is not the end: more bytes may come")]
     pub fn next(&mut self) -> Result<Option<Block>, CarError> {
+        let Some(Section { offset, cid, data }) = self.next_section()? else { return Ok(None) };
+        Block::verify(cid, data).map(Some).map_err(|source| CarError::Block { offset, source })
+    }
+
+    /// Adds all blocks to `blocks` that [`Self::next`] would give, hashed together.
+    ///
+    /// # Errors
+    /// As [`Self::next`]; the blocks before it were added.
+    pub fn take(&mut self, blocks: &mut Vec<Block>) -> Result<(), CarError> {
+        let (mut offsets, mut unverified) = (Vec::new(), Vec::new());
+        let ended = loop {
+            match self.next_section() {
+                Ok(Some(Section { offset, cid, data })) => {
+                    offsets.push(offset);
+                    unverified.push((cid, data));
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        for (offset, block) in offsets.into_iter().zip(Block::verify_all(unverified)) {
+            blocks.push(block.map_err(|source| CarError::Block { offset, source })?);
+        }
+        ended
+    }
+
+    /// The next block before it is hashed.
+    fn next_section(&mut self) -> Result<Option<Section>, CarError> {
         loop {
             let went_on = match self.state {
                 State::Start => self.start()?,
@@ -150,7 +178,7 @@ impl Reader {
         Ok(true)
     }
 
-    fn section(&mut self) -> Result<Option<Block>, CarError> {
+    fn section(&mut self) -> Result<Option<Section>, CarError> {
         let offset = self.offset;
         let length = self.length().map_err(|()| CarError::SectionLength { offset, len_bytes: u64::MAX })?;
         let Some((len_bytes, head)) = length else { return Ok(None) };
@@ -165,7 +193,7 @@ impl Reader {
         self.advance(head);
         let section = self.buffer.split_to(len).freeze();
         self.offset += len as u64;
-        block(&section, offset).map(Some)
+        Section::read(&section, offset).map(Some)
     }
 
     /// The varint at the front and how many bytes it takes.
@@ -183,14 +211,23 @@ impl Reader {
     }
 }
 
-fn block(section: &Bytes, offset: u64) -> Result<Block, CarError> {
-    let mut rest = section.as_ref();
-    let cid = Cid::read_bytes(&mut rest)
-        .map_err(|error| cid::CidError::Malformed(error.to_string()))
-        .and_then(|cid| cid::check(&cid).map(|()| cid))
-        .map_err(|source| CarError::Cid { offset, source })?;
-    let data = section.slice(section.len() - rest.len()..);
-    Block::verify(cid, data).map_err(|source| CarError::Block { offset, source })
+/// A CID, and what is said to be its block.
+struct Section {
+    /// Where it starts, in bytes from the start of the archive.
+    offset: u64,
+    cid: Cid,
+    data: Bytes,
+}
+
+impl Section {
+    fn read(section: &Bytes, offset: u64) -> Result<Self, CarError> {
+        let mut rest = section.as_ref();
+        let cid = Cid::read_bytes(&mut rest)
+            .map_err(|error| cid::CidError::Malformed(error.to_string()))
+            .and_then(|cid| cid::check(&cid).map(|()| cid))
+            .map_err(|source| CarError::Cid { offset, source })?;
+        Ok(Self { offset, cid, data: section.slice(section.len() - rest.len()..) })
+    }
 }
 
 /// Major type of a number that is not negative. Source: RFC 8949, section 3.1.
