@@ -84,6 +84,11 @@ impl Denylists {
         self.check(|list| list.block(cid), || format!("this content is blocked here, cid={cid}"))
     }
 
+    /// Whether nothing at all is forbidden.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.files.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Whether a path may be followed here, apart from the blocks along it.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The node: one handle over store, pins, exchange, routing and swarm. Knows nothing of HTTP or flags.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use cairn_proto::cid::Cid;
 use cairn_proto::content::{Content, Progress, SessionOptions};
 use cairn_proto::path::ContentPath;
 use tokio::io::AsyncRead;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::blocks::Blocks;
 use crate::dag::{self, AddEvent, AddOptions, Adder, CarImport};
@@ -29,6 +30,9 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Times that a pin is fetched, when blocks that it relied on go meanwhile.
 const MAX_PIN_ATTEMPTS: u32 = 8;
+
+/// Blocks that a pin walks before it tells of them.
+const PROGRESS_STEP: u64 = 256;
 
 /// A running node. Cheap to clone; [`Node::shutdown`] ends it for all clones.
 #[derive(Debug, Clone)]
@@ -178,14 +182,22 @@ impl Node {
         let session = self.session(options);
         let mut on_progress = |blocks, bytes| on_progress(blocks, bytes, session.progress());
         let cid = session.resolve(path).await?.cid;
-        for _ in 0..MAX_PIN_ATTEMPTS {
-            let fetch = match kind {
-                PinKind::Recursive => session.fetch_dag(&cid, &mut on_progress).await?,
-                PinKind::Direct => session.fetch_block(&cid).await?,
+        // What is all here is walked once, by the pin. A fetch looks at more: at what is forbidden, and below what is kept.
+        let mut fetches =
+            kind == PinKind::Direct || !self.denylists().is_empty() || self.has_damage().await?;
+        for _ in 0..=MAX_PIN_ATTEMPTS {
+            let pinned = if fetches {
+                let fetched = match kind {
+                    PinKind::Recursive => session.fetch_dag(&cid, &mut on_progress).await?,
+                    PinKind::Direct => session.fetch_block(&cid).await?,
+                };
+                self.inner.pins.pin(cid, kind, name.clone(), fetched.lease(), |_, _| ()).await
+            } else {
+                self.pin_at_once(cid, name.clone(), &mut on_progress).await
             };
-            match self.inner.pins.pin(cid, kind, name.clone(), fetch.lease(), |_, _| ()).await {
-                // What another pin kept when it was passed over was unpinned and collected meanwhile.
-                Err(error) if error.kind() == Kind::NotFound => {}
+            match pinned {
+                // Or what another pin kept when a fetch passed over it was unpinned and collected meanwhile.
+                Err(error) if error.kind() == Kind::NotFound => fetches = true,
                 pinned => {
                     pinned?;
                     self.announce(cid);
@@ -194,6 +206,38 @@ impl Node {
             }
         }
         Err(Error::new(Kind::Unavailable, format!("blocks below went all the time: try again, cid={cid}")))
+    }
+
+    /// Pins a DAG that may be here; [`Kind::NotFound`] if not all of it is.
+    async fn pin_at_once(
+        &self,
+        cid: Cid,
+        name: Option<String>,
+        mut on_progress: impl FnMut(u64, u64),
+    ) -> Result<()> {
+        let (tell, mut told) = watch::channel((0, 0));
+        let progress = move |block_count: u64, block_bytes| {
+            if block_count.is_multiple_of(PROGRESS_STEP) {
+                tell.send_replace((block_count, block_bytes));
+            }
+        };
+        let lease = self.store().lease();
+        let mut pinned = pin!(self.inner.pins.pin(cid, PinKind::Recursive, name, &lease, progress));
+        loop {
+            tokio::select! {
+                pinned = &mut pinned => return pinned,
+                Ok(()) = told.changed() => {
+                    let (block_count, block_bytes) = *told.borrow_and_update();
+                    on_progress(block_count, block_bytes);
+                }
+            }
+        }
+    }
+
+    async fn has_damage(&self) -> Result<bool> {
+        let store = self.store().clone();
+        let found = tokio::task::spawn_blocking(move || store.has_damage()).await;
+        found.map_err(|error| Error::internal("a look-up in the store panicked").with_cause(error))
     }
 
     /// Pins a DAG in place of another one, under the same name; costs what they differ by. The old pin goes if `unpin`

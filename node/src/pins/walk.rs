@@ -179,16 +179,19 @@ impl<P: FnMut(u64, u64)> Walk<'_, P> {
 
     fn links(&self, cid: &Cid) -> Result<Vec<Link>> {
         let block = self.store.get(cid)?.ok_or_else(|| missing(cid))?;
-        let mut seen = HashSet::new();
-        let cids: Vec<_> =
-            links_of(cid, Some(&block))?.into_iter().filter(|link| seen.insert(*link)).collect();
+        let cids = links_of(cid, Some(&block))?;
         let hashes: Vec<_> = cids.iter().map(|cid| *cid.hash()).collect();
         let claims = self.store.shared().claim(&hashes, self.lease.number())?;
-        let link = |(cid, claim): (Cid, Option<(u64, u32)>)| {
+        let mut seen = HashSet::with_capacity(cids.len());
+        let mut links = Vec::with_capacity(cids.len());
+        for (cid, claim) in cids.into_iter().zip(claims) {
             let (id, len_bytes) = claim.ok_or_else(|| missing(&cid))?;
-            Ok(Link { cid, node: DagNode { id, codec: cid.codec() }, len_bytes })
-        };
-        cids.into_iter().zip(claims).map(link).collect()
+            let node = DagNode { id, codec: cid.codec() };
+            if seen.insert(node) {
+                links.push(Link { cid, node, len_bytes });
+            }
+        }
+        Ok(links)
     }
 
     fn write(&mut self, pin: Option<NewPin>) -> Result<Attached> {

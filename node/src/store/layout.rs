@@ -101,6 +101,9 @@ pub(crate) fn payload_key(id: BlockId, multihash: &[u8]) -> Vec<u8> {
     [&id.to_be_bytes(), multihash].concat()
 }
 
+/// Room for the key of an edge between nodes of the usual codecs, in bytes.
+const EDGE_KEY_BYTES: usize = 2 * (8 + 2);
+
 /// A block read under a codec. The same bytes may be a leaf to one DAG and a parent to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct DagNode {
@@ -111,9 +114,14 @@ pub(crate) struct DagNode {
 impl DagNode {
     /// Prefix of the rows in `edges` that keep this node: id ‖ varint codec.
     pub(crate) fn edge_prefix(&self) -> Vec<u8> {
-        let mut key = self.id.to_be_bytes().to_vec();
-        push_varint(&mut key, self.codec);
+        let mut key = Vec::with_capacity(EDGE_KEY_BYTES);
+        self.push(&mut key);
         key
+    }
+
+    fn push(&self, key: &mut Vec<u8>) {
+        key.extend_from_slice(&self.id.to_be_bytes());
+        push_varint(key, self.codec);
     }
 
     fn decode(row: &[u8]) -> Option<(Self, &[u8])> {
@@ -151,7 +159,7 @@ impl Edge {
     /// Key of the row: child id ‖ varint child codec ‖ parent id ‖ varint parent codec.
     pub(crate) fn key(&self) -> Vec<u8> {
         let mut key = self.child.edge_prefix();
-        key.extend_from_slice(&self.parent.edge_prefix());
+        self.parent.push(&mut key);
         key
     }
 

@@ -198,9 +198,7 @@ impl Store {
     /// What the database says.
     pub fn hold(&self, multihashes: &[Multihash], lease: &Lease) -> Result<Vec<Option<u64>>> {
         let claimed = self.shared().claim(multihashes, lease.number())?;
-        // A damaged block is claimed like any other, yet has no size: it must come again.
-        let size = |(hash, claim): (&Multihash, Option<_>)| claim.map_or(Ok(None), |_| self.size(hash));
-        multihashes.iter().zip(claimed).map(size).collect()
+        Ok(claimed.into_iter().map(|claim| claim.map(|(_, len_bytes)| u64::from(len_bytes))).collect())
     }
 
     /// Stores blocks. Those that are here already cost a look-up, and are put under the lease too. Waits for a collection

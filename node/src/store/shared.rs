@@ -123,7 +123,7 @@ impl Shared {
         Ok(row.map(|row| Bytes::copy_from_slice(&row)))
     }
 
-    /// Ids and lengths of blocks, put under a lease; `None` for those that are not here.
+    /// Ids and lengths of blocks, put under a lease; `None` for those that are not here, or damaged: they must come again.
     pub(crate) fn claim(
         &self,
         multihashes: &[Multihash],
