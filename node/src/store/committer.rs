@@ -16,7 +16,7 @@ use super::graph::GraphRequest;
 use super::layout::{BUCKET_IDS, BlockId, Entry, StoreStat, cf, meta, numbered, payload_key};
 use super::lease::LeaseNumber;
 use super::pending::PendingRow;
-use super::sweep::Garbage;
+use super::sweep::{Garbage, Holders};
 use super::{Durability, Shared, quarantine};
 use crate::error::{Error, Kind, Result};
 
@@ -344,15 +344,17 @@ impl Committer {
         Ok(answers)
     }
 
-    /// Removes those of the blocks that nothing keeps at this moment.
+    /// Removes those of the blocks, which come in the order of their ids, that nothing keeps at this moment.
     fn collect(&mut self, blocks: &[Garbage]) -> Result<Vec<bool>> {
         let keys: Vec<_> = blocks.iter().map(|block| &block.multihash).collect();
         let entries = self.shared.entries(&keys)?;
+        let shared = Arc::clone(&self.shared);
+        let (mut edges, mut pins) = (Holders::new(&shared.db, cf::EDGES), Holders::new(&shared.db, cf::PINS));
         let mut free = Vec::with_capacity(blocks.len());
         for (Garbage { entry, .. }, found) in blocks.iter().zip(entries) {
             // Neither removed, nor damaged, nor restored since.
-            let same = found == Some(*entry);
-            free.push(same && !self.shared.is_kept(entry.id)? && !self.is_restored(entry));
+            let same = found == Some(*entry) && !self.is_restored(entry);
+            free.push(same && !edges.hold(entry.id)? && !pins.hold(entry.id)?);
         }
         let chosen: Vec<_> =
             blocks.iter().zip(&free).filter(|(_, free)| **free).map(|(b, _)| b.clone()).collect();

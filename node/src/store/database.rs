@@ -5,8 +5,8 @@ use std::path::Path;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
     CompactOptions, DBCompressionType, DBPinnableSlice, DBRawIteratorWithThreadMode, DBWithThreadMode,
-    DataBlockIndexType, Direction, IteratorMode, LogLevel, Options, ReadOptions, SingleThreaded, WriteBatch,
-    WriteOptions,
+    DataBlockIndexType, Direction, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions, SingleThreaded,
+    WriteBatch, WriteOptions,
 };
 
 use super::layout::{FORMAT, cf, meta};
@@ -125,13 +125,31 @@ impl Database {
 
     /// Whether there is a row whose key starts so.
     pub(crate) fn has_prefix(&self, family: &str, prefix: &[u8]) -> Result<bool> {
-        let mut rows = self.rows_from(family, prefix);
-        Ok(rows.next()?.is_some_and(|(key, _)| key.starts_with(prefix)))
+        Ok(self.rows_with(family, prefix).next()?.is_some())
+    }
+
+    /// Rows whose key starts so, in order, as they are at this moment.
+    pub(crate) fn rows_with(&self, family: &str, prefix: &[u8]) -> Rows<'_> {
+        let mut options = ReadOptions::default();
+        // Where nothing is left of a prefix, the iterator would step over whatever else was removed behind it.
+        options.set_iterate_range(PrefixRange(prefix));
+        self.rows(family, prefix, options)
+    }
+
+    /// Rows in order from a key up to another, which is not in it, as they are at this moment.
+    pub(crate) fn rows_between(&self, family: &str, from: &[u8], to: &[u8]) -> Rows<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(from..to);
+        self.rows(family, from, options)
     }
 
     /// Rows in order from a key on, as they are at this moment.
     pub(crate) fn rows_from(&self, family: &str, from: &[u8]) -> Rows<'_> {
-        let mut iter = self.db.raw_iterator_cf_opt(self.family(family), ReadOptions::default());
+        self.rows(family, from, ReadOptions::default())
+    }
+
+    fn rows(&self, family: &str, from: &[u8], options: ReadOptions) -> Rows<'_> {
+        let mut iter = self.db.raw_iterator_cf_opt(self.family(family), options);
         iter.seek(from);
         Rows { iter, fresh: true }
     }
@@ -145,11 +163,13 @@ impl Database {
         max_rows: usize,
     ) -> Result<Vec<Row>> {
         let mut page = Vec::new();
-        let mut rows = self.rows_from(family, after.unwrap_or(prefix));
-        while let Some((key, value)) = rows.next()? {
-            if !key.starts_with(prefix) || page.len() == max_rows {
-                break;
-            }
+        let mut rows = self.rows_with(family, prefix);
+        if let Some(after) = after {
+            rows.seek(after);
+        }
+        while page.len() < max_rows
+            && let Some((key, value)) = rows.next()?
+        {
             if after != Some(key) {
                 page.push((key.into(), value.into()));
             }

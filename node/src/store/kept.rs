@@ -69,12 +69,8 @@ impl Shared {
 
     /// The same as if some edges were gone already.
     pub(crate) fn is_node_kept_without(&self, node: DagNode, gone: &HashSet<Vec<u8>>) -> Result<bool> {
-        let prefix = node.edge_prefix();
-        let mut rows = self.db.rows_from(cf::EDGES, &prefix);
+        let mut rows = self.db.rows_with(cf::EDGES, &node.edge_prefix());
         while let Some((key, _)) = rows.next()? {
-            if !key.starts_with(&prefix) {
-                break;
-            }
             if !gone.contains(key) {
                 return Ok(true);
             }
@@ -97,13 +93,9 @@ impl Shared {
 
     /// Nodes that keep a node by an edge.
     pub(crate) fn parents(&self, node: DagNode) -> Result<Vec<DagNode>> {
-        let prefix = node.edge_prefix();
         let mut parents = Vec::new();
-        let mut rows = self.db.rows_from(cf::EDGES, &prefix);
+        let mut rows = self.db.rows_with(cf::EDGES, &node.edge_prefix());
         while let Some((key, value)) = rows.next()? {
-            if !key.starts_with(&prefix) {
-                break;
-            }
             parents.push(Edge::decode(key, value).ok_or_else(bad_row)?.parent);
         }
         Ok(parents)

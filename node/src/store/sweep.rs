@@ -2,13 +2,15 @@
 
 use cairn_proto::cid::Multihash;
 
-use super::database::{Row, Rows};
+use super::database::{Database, Row, Rows};
 use super::layout::{self, BUCKET_IDS, BlockId, Entry, cf, meta};
 use super::{Shared, bad_row};
 use crate::error::Result;
 
 /// Ids that are looked at before a step ends, garbage or not.
 const STEP_IDS: usize = 16_384;
+/// Ids whose holders are read by one iterator.
+const WINDOW_IDS: u64 = 4096;
 /// Rows that are stepped over before the iterator seeks.
 const MAX_STEPS: usize = 8;
 
@@ -33,8 +35,7 @@ impl Shared {
     /// Up to `max` blocks from an id on that no edge or pin keeps, and the id to go on from.
     pub(crate) fn garbage_from(&self, from: BlockId, max: usize) -> Result<(Vec<Garbage>, Option<BlockId>)> {
         let mut ids = self.db.rows_from(cf::IDS, &from.to_be_bytes());
-        let mut edges = Holders::new(self.db.rows_from(cf::EDGES, &from.to_be_bytes()));
-        let mut pins = Holders::new(self.db.rows_from(cf::PINS, &from.to_be_bytes()));
+        let (mut edges, mut pins) = (Holders::new(&self.db, cf::EDGES), Holders::new(&self.db, cf::PINS));
         let mut found = Vec::new();
         let mut seen = 0;
         while let Some((key, value)) = ids.next()? {
@@ -60,13 +61,11 @@ impl Shared {
 
     /// Bytes of the blocks in a bucket.
     pub(crate) fn bucket_bytes(&self, bucket: u64) -> Result<u64> {
-        let mut rows = self.db.rows_from(cf::IDS, &(bucket * BUCKET_IDS).to_be_bytes());
+        let (from, to) = (bucket * BUCKET_IDS, (bucket + 1) * BUCKET_IDS);
+        let mut rows = self.db.rows_between(cf::IDS, &from.to_be_bytes(), &to.to_be_bytes());
         let mut bytes = 0;
         while let Some((key, value)) = rows.next()? {
             let (entry, _) = Entry::decode_with(key, value).ok_or_else(bad_row)?;
-            if entry.id / BUCKET_IDS != bucket {
-                break;
-            }
             bytes += u64::from(entry.len_bytes);
         }
         Ok(bytes)
@@ -80,33 +79,50 @@ impl Shared {
 }
 
 /// Rows that start with the id of the block that they keep, read beside the ids.
-struct Holders<'db> {
+pub(super) struct Holders<'db> {
+    db: &'db Database,
+    family: &'static str,
+    window: Option<Window<'db>>,
+}
+
+/// The rows of some ids. What was removed there is stepped over once, and what was removed behind it not at all.
+struct Window<'db> {
     rows: Rows<'db>,
+    until: BlockId,
     /// Id of the row where it stands; `None` behind the last.
     at: Option<BlockId>,
-    begun: bool,
 }
 
 impl<'db> Holders<'db> {
-    fn new(rows: Rows<'db>) -> Self {
-        Self { rows, at: None, begun: false }
+    pub(super) fn new(db: &'db Database, family: &'static str) -> Self {
+        Self { db, family, window: None }
     }
 
     /// Whether a row keeps this block. Ids are asked for in rising order.
-    fn hold(&mut self, id: BlockId) -> Result<bool> {
-        if !self.begun {
-            self.begun = true;
-            self.step()?;
-        }
+    pub(super) fn hold(&mut self, id: BlockId) -> Result<bool> {
+        let window = match &mut self.window {
+            Some(window) if id < window.until => window,
+            passed => passed.insert(Window::open(self.db, self.family, id)?),
+        };
         let mut steps = 0;
-        while self.at.is_some_and(|at| at < id) {
+        while window.at.is_some_and(|at| at < id) {
             if steps == MAX_STEPS {
-                self.rows.seek(&id.to_be_bytes());
+                window.rows.seek(&id.to_be_bytes());
             }
             steps += 1;
-            self.step()?;
+            window.step()?;
         }
-        Ok(self.at == Some(id))
+        Ok(window.at == Some(id))
+    }
+}
+
+impl<'db> Window<'db> {
+    fn open(db: &'db Database, family: &str, from: BlockId) -> Result<Self> {
+        let until = from.saturating_add(WINDOW_IDS);
+        let rows = db.rows_between(family, &from.to_be_bytes(), &until.to_be_bytes());
+        let mut window = Self { rows, until, at: None };
+        window.step()?;
+        Ok(window)
     }
 
     fn step(&mut self) -> Result<()> {
