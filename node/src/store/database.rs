@@ -307,6 +307,8 @@ fn database_options() -> Options {
     options.create_missing_column_families(true);
     options.set_max_open_files(MAX_OPEN_FILES);
     options.set_max_background_jobs(2);
+    // Otherwise each column family starts sixteen threads to open its few tables: most of what opening a small store costs.
+    options.set_max_file_opening_threads(1);
     options.set_max_total_wal_size(MAX_WAL_BYTES);
     options.set_bytes_per_sync(BYTES_PER_SYNC);
     options.set_wal_bytes_per_sync(BYTES_PER_SYNC);
