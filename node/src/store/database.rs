@@ -10,6 +10,7 @@ use rocksdb::{
 };
 
 use super::layout::{FORMAT, cf, meta};
+use super::manifest;
 use crate::error::{Error, Kind, Result};
 use crate::settings::StoreSettings;
 
@@ -44,6 +45,7 @@ impl Database {
     pub(crate) fn open(dir: &Path, settings: &StoreSettings) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|error| cannot_open(dir, &error.to_string()))?;
         if dir.join("CURRENT").exists() {
+            manifest::check(dir)?;
             refuse_unknown_families(dir)?;
         }
         let memory = Memory::of(settings);

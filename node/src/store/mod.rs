@@ -13,6 +13,7 @@ mod kept;
 mod layout;
 mod lease;
 mod links;
+mod manifest;
 mod pending;
 mod quarantine;
 mod room;

@@ -15,6 +15,7 @@ use super::database::{Batch, Database};
 use super::graph::Work;
 use super::layout::{self, BlockId, DagNode, Entry, NO_BLOCK, StoreStat, cf, meta};
 use super::lease::{Lease, LeaseNumber, LeaseTable};
+use super::manifest::Manifest;
 use super::pending::Pending;
 use super::room::Room;
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,7 @@ use crate::settings::StoreSettings;
 pub(crate) struct Shared {
     pub(super) db: Database,
     commits: Mutex<Commits>,
+    manifest: Mutex<Manifest>,
     pub(super) dir: PathBuf,
     pub(super) room: Room,
     pub(super) pending: Pending,
@@ -85,9 +87,12 @@ impl Shared {
             Err(error) => return Err(error),
         };
         let commits = Commits::open(dir, marks.commit)?;
+        let mut manifest = Manifest::open(dir)?;
+        manifest.note();
         Ok(Self {
             db,
             commits: Mutex::new(commits),
+            manifest: Mutex::new(manifest),
             dir: dir.to_path_buf(),
             room: Room::new(dir, settings.max_bytes),
             pending: Pending::default(),
@@ -256,6 +261,7 @@ impl Shared {
         let Some(written) = self.lock_commits().not_durable() else { return Ok(()) };
         self.checked(self.db.sync_log())?;
         self.lock_commits().note_durable(written);
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner).note();
         Ok(())
     }
 

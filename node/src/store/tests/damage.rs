@@ -82,6 +82,40 @@ async fn a_flipped_bit_in_a_blob_file_is_never_served_and_the_rest_of_the_store_
 }
 
 #[tokio::test]
+async fn a_manifest_that_seems_to_end_early_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let block = block_of(1, 100_000);
+    {
+        let store = open(dir.path());
+        for seed in 0..3 {
+            put(&store, &[block_of(seed, 5_000_000 / 3), block.clone()]).await;
+            store.shared().db.flush(cf::INDEX).unwrap();
+        }
+        put(&store, &[block_of(9, 10)]).await;
+    }
+    let name = std::fs::read_to_string(dir.path().join("CURRENT")).unwrap();
+    let manifest = dir.path().join(name.trim_end());
+    let whole = std::fs::read(&manifest).unwrap();
+    let records: Vec<_> = std::iter::successors(Some(0), |at| {
+        // Header: checksum, length, type. Source: RocksDB `db/log_format.h`.
+        let next = at + 7 + usize::from(u16::from_le_bytes([whole[at + 4], whole[at + 5]]));
+        (next < whole.len()).then_some(next)
+    })
+    .collect();
+    assert!(records.len() > 3 && whole.len() < 32 * 1024);
+    for at in records {
+        let mut bytes = whole.clone();
+        bytes[at + 5] ^= 0x40;
+        std::fs::write(&manifest, bytes).unwrap();
+        let error = Store::open(dir.path(), &StoreSettings::default()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "record at {at}");
+        assert!(error.to_string().contains("repo salvage"), "{error}");
+    }
+    std::fs::write(&manifest, whole).unwrap();
+    assert_eq!(open(dir.path()).get(block.cid()).unwrap(), Some(block));
+}
+
+#[tokio::test]
 async fn the_auditor_finds_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
