@@ -154,6 +154,18 @@ async fn a_full_store_makes_room_by_its_oldest_cache_and_keeps_what_is_pinned() 
 }
 
 #[tokio::test]
+async fn storing_again_what_is_there_pushes_nothing_out_of_a_full_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _stop) = limited(dir.path(), 100_000);
+    tokio::task::yield_now().await;
+    let blocks: Vec<_> = (0..9).map(|n| block_of(n, 10_000)).collect();
+    put(&store, &blocks).await;
+    let next_id = store.shared().next_id();
+    put(&store, &blocks).await;
+    assert_eq!(store.shared().next_id(), next_id, "none of them went and came anew");
+}
+
+#[tokio::test]
 async fn what_is_pinned_alone_fills_a_store_until_a_pin_goes() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _stop) = limited(dir.path(), 100_000);

@@ -220,7 +220,17 @@ impl Store {
         async move {
             let bytes: usize = blocks.iter().map(|block| block.data().len()).sum();
             let shared = &handle.shared;
-            shared.room.make(|| shared.stat().block_bytes, bytes as u64).await;
+            let mut blocks = blocks;
+            if shared.room.may_be_short(shared.stat().block_bytes, bytes as u64) {
+                // What is here already must not push anything out.
+                let (asked, looked_up) = (Arc::clone(shared), blocks);
+                let look_up = move || (asked.absent_bytes(&looked_up), looked_up);
+                let (absent_bytes, looked_up) = tokio::task::spawn_blocking(look_up)
+                    .await
+                    .map_err(|error| Error::internal("a look-up in the store panicked").with_cause(error))?;
+                blocks = looked_up;
+                shared.room.make(|| shared.stat().block_bytes, absent_bytes?).await;
+            }
             let permits = u32::try_from(bytes.clamp(1, QUEUE_BYTES)).expect("the queue's bytes fit");
             let room = Arc::clone(&handle.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
             handle.ask(|reply| Request::Put { blocks, durability, lease, room, reply }).await

@@ -79,17 +79,27 @@ impl Room {
         }
     }
 
+    /// Whether [`Self::make`] would do anything for new blocks.
+    pub(super) fn may_be_short(&self, held_bytes: u64, new_bytes: u64) -> bool {
+        self.attended.load(Ordering::Relaxed)
+            && (self.is_nearly_full(held_bytes, new_bytes) || self.check(held_bytes, new_bytes, 0).is_err())
+    }
+
+    fn is_nearly_full(&self, held_bytes: u64, new_bytes: u64) -> bool {
+        self.max_bytes.is_some_and(|max| held_bytes + new_bytes > max / 100 * HIGH_PERCENT)
+    }
+
     /// Waits for collections until there is room for new blocks, or until one ended without making any.
     ///
     /// # Cancellation
     /// Safe: the collection goes on.
     pub(super) async fn make(&self, held_bytes: impl Fn() -> u64, new_bytes: u64) {
-        if !self.attended.load(Ordering::Relaxed) {
+        if new_bytes == 0 {
             return;
         }
         if self.check(held_bytes(), new_bytes, 0).is_ok() {
             // Somewhat early, so that nobody has to wait.
-            if self.max_bytes.is_some_and(|max| held_bytes() + new_bytes > max / 100 * HIGH_PERCENT) {
+            if self.is_nearly_full(held_bytes(), new_bytes) {
                 self.ring(new_bytes);
             }
             return;

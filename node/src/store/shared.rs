@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use cairn_proto::block::Block;
 use cairn_proto::cid::Multihash;
 
 use super::bad_row;
@@ -123,6 +124,18 @@ impl Shared {
             .collect()
     }
 
+    /// Bytes of those blocks that are not here.
+    pub(super) fn absent_bytes(&self, blocks: &[Block]) -> Result<u64> {
+        let keys: Vec<_> = blocks.iter().map(|block| block.multihash().to_bytes()).collect();
+        let mut bytes = 0;
+        for ((block, key), entry) in blocks.iter().zip(&keys).zip(self.entries(&keys)?) {
+            if entry.is_none_or(|entry| entry.damaged) && self.pending.get(key).is_none() {
+                bytes += block.data().len() as u64;
+            }
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn read_payload(&self, entry: &Entry, key: &[u8]) -> Result<Option<Bytes>> {
         let row = self.db.get(cf::PAYLOAD, &layout::payload_key(entry.id, key))?;
         Ok(row.map(|row| Bytes::copy_from_slice(&row)))
@@ -176,7 +189,7 @@ impl Shared {
         self.count(|now| *now = stat);
     }
 
-    pub(super) fn next_id(&self) -> BlockId {
+    pub(crate) fn next_id(&self) -> BlockId {
         self.next_id.load(Ordering::SeqCst)
     }
 
