@@ -250,6 +250,8 @@ impl Committer {
         self.group.unwritten_bytes = 0;
         self.group.unlogged = true;
         let shared = Arc::clone(&self.shared);
+        // Blocks of the whole group may still be on their way from memory to files.
+        shared.room.before_write(self.group.bytes);
         let mut rest = unwritten.as_slice();
         while !rest.is_empty() {
             let (count, len_bytes) = next_batch(rest);

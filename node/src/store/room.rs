@@ -66,10 +66,11 @@ impl Room {
         check_free(free + self.ballast_bytes(), waiting_bytes + new_bytes)
     }
 
-    /// Before a write: a disk without any room gets some from the ballast.
-    pub(super) fn before_write(&self) {
+    /// Before a write that `waiting_bytes` of blocks go to files with: a disk without room for them gets some from the
+    /// ballast.
+    pub(super) fn before_write(&self, waiting_bytes: u64) {
         if self.has_ballast.load(Ordering::Relaxed)
-            && self.free_bytes().is_ok_and(|free| free < DROP_BALLAST_BYTES)
+            && self.free_bytes().is_ok_and(|free| free < DROP_BALLAST_BYTES + waiting_bytes)
             && self.has_ballast.swap(false, Ordering::Relaxed)
         {
             tracing::warn!("disk of the store is full, its reserve is used");

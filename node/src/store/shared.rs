@@ -259,7 +259,7 @@ impl Shared {
     /// Writes a batch through the log. What fails leaves it open what the disk holds: then nothing is written any more.
     pub(super) fn write(&self, mut batch: Batch<'_>) -> Result<()> {
         self.check_writable()?;
-        self.room.before_write();
+        self.room.before_write(0);
         // Numbers stand in the log in their order.
         let mut commits = self.lock_commits();
         batch.put(cf::META, meta::COMMIT, commits.next().to_be_bytes());
