@@ -111,10 +111,19 @@ impl Builder {
         let identity = self.settings.identity.clone();
         let local = identity.public().to_peer_id();
         let clock: WallClock = Arc::new(SystemTime::now);
+        // Who gives no blocks must not send others here for them.
+        let tells =
+            self.settings.provide.is_enabled && settings.bitswap_server && settings.dht != DhtMode::Off;
+        let wanted = tells
+            .then(|| provide::Wanted::new(store.clone(), served.clone(), self.settings.provide.strategy));
         let records = |prefix: &'static [u8]| {
             let clock = Arc::clone(&clock);
             let backing = Arc::new(store.rows(Table::Records));
-            Records::open(local, RecordLimits::default(), backing, prefix, clock, swarm_tasks)
+            let records = Records::open(local, RecordLimits::default(), backing, prefix, clock, swarm_tasks);
+            match wanted.clone() {
+                Some(wanted) => records.with_own(Arc::new(wanted)),
+                None => records,
+            }
         };
         let (bitswap, wire) = swarm::bitswap::new();
         let tables: Arc<dyn Backing> = Arc::new(store.rows(Table::Records));
@@ -135,7 +144,6 @@ impl Builder {
         let delegated = Delegated::new(self.settings.routers.clone(), &settings.agent_version)?;
         let routing = routing::Handle::new(swarm.clone()).with_delegated(delegated);
         let peers = exchange::ports::Network { swarm: swarm.clone(), routing: routing.clone() };
-        let listed = served.clone();
         let retrieval = self.settings.retrieval.clone().map(|rules| {
             let options = ClientOptions {
                 // Strangers named them.
@@ -150,11 +158,14 @@ impl Builder {
             exchange::Options { serves: settings.bitswap_server, retrieval: retrieval.transpose()? };
         let (blocks, peers) = (Arc::new(served), Arc::new(peers));
         let exchange = exchange::start(wire, blocks, peers, options, exchange_tasks);
-        let parts = provide::Parts { store: store.clone(), served: listed, swarm: swarm.clone(), clock };
-        // Who gives no blocks must not send others here for them.
-        let tells =
-            self.settings.provide.is_enabled && settings.bitswap_server && settings.dht != DhtMode::Off;
-        let provide = tells.then(|| provide::start(parts, &self.settings.provide, work_tasks)).transpose()?;
+        let parts = wanted.map(|wanted| provide::Parts {
+            rows: store.rows(Table::Provide),
+            wanted,
+            swarm: swarm.clone(),
+            clock,
+        });
+        let start = |parts| provide::start(parts, self.settings.provide.interval, work_tasks);
+        let provide = parts.map(start).transpose()?;
         Ok(Network { swarm, routing, exchange, provide })
     }
 }

@@ -38,20 +38,36 @@ pub fn find_node(target: &[u8]) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// Tells that a peer, which is who sends this, has some content.
-pub fn add_provider(multihash: &[u8], provider: &Peer) -> Vec<u8> {
-    let provider = pb::message::Peer {
-        id: provider.id.clone(),
-        addrs: provider.addrs.clone(),
-        connection: ConnectionType::Connected.into(),
-    };
-    let message = pb::Message {
-        r#type: MessageType::AddProvider.into(),
-        key: Bytes::copy_from_slice(multihash),
-        provider_peers: vec![provider],
-        ..pb::Message::default()
-    };
-    message.encode_to_vec()
+/// Tells that a peer, which is who sends this, has some content. What is the same for all content is encoded once.
+#[derive(Debug, Clone)]
+pub struct AddProvider {
+    provider: Vec<u8>,
+}
+
+impl AddProvider {
+    /// Of that peer.
+    pub fn of(provider: &Peer) -> Self {
+        let provider = pb::message::Peer {
+            id: provider.id.clone(),
+            addrs: provider.addrs.clone(),
+            connection: ConnectionType::Connected.into(),
+        };
+        // A message without anything else: fields of two that follow each other are those of one.
+        let message = pb::Message { provider_peers: vec![provider], ..pb::Message::default() };
+        Self { provider: message.encode_to_vec() }
+    }
+
+    /// The message for some content.
+    pub fn message(&self, multihash: &[u8]) -> Vec<u8> {
+        let head = pb::Message {
+            r#type: MessageType::AddProvider.into(),
+            key: Bytes::copy_from_slice(multihash),
+            ..pb::Message::default()
+        };
+        let mut message = head.encode_to_vec();
+        message.extend_from_slice(&self.provider);
+        message
+    }
 }
 
 /// The peers that an answer names, as many of them as an honest one has.
@@ -75,7 +91,10 @@ mod tests {
         // Written by hand from the table of fields: tag ‖ length ‖ bytes, enumerations as varints.
         assert_eq!(find_node(b"abc"), b"\x08\x04\x12\x03abc");
         let peer = Peer { id: Bytes::from_static(b"p"), addrs: vec![Bytes::from_static(b"xy")] };
-        assert_eq!(add_provider(b"abc", &peer), b"\x08\x02\x12\x03abc\x4a\x09\x0a\x01p\x12\x02xy\x18\x01");
+        assert_eq!(
+            AddProvider::of(&peer).message(b"abc"),
+            b"\x08\x02\x12\x03abc\x4a\x09\x0a\x01p\x12\x02xy\x18\x01"
+        );
         let answer = Bytes::from_static(b"\x08\x04\x42\x07\x0a\x01p\x12\x02xy\x50\x0a");
         assert_eq!(closer_peers(answer), Ok(vec![peer]));
         assert!(closer_peers(Bytes::from_static(b"\xff")).is_err());

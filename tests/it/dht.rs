@@ -144,3 +144,23 @@ fn kubo_is_told_every_block_that_we_have() {
     assert!(metrics.contains("\ncairn_dht_table_peers_count{dht=\"lan\"} 1\n"), "{metrics}");
     assert!(metrics.contains("\ncairn_provide_fresh_keys{dht=\"lan\"} 0\n"), "{metrics}");
 }
+
+#[test]
+fn kubo_finds_at_us_what_we_have_although_nobody_keeps_a_record_of_it() {
+    let (Some(mut kubo), mut cairn) = (Node::kubo(), Node::cairn()) else { return };
+    cairn.set("Routing.Type", json!("dhtserver"));
+    kubo.set("Routing.Type", json!("dhtclient"));
+    kubo.set("Routing.LoopbackAddressesOnLanDHT", json!(true));
+    cairn.start();
+    kubo.start();
+    let scratch = Scratch::new();
+    let cid = cairn.add(&scratch.random_file("file", 2_000_000, 42));
+    let blocks = cairn.run(&["refs", "-r", &cid]).text();
+    let leaf = blocks.lines().last().expect("a file of many blocks");
+    cairn.connect(&kubo, Transport::Tcp);
+    let id = peer_id(&cairn);
+    until("Kubo knows a provider", || {
+        let found = kubo.run(&["routing", "findprovs", "--timeout=10s", "-n", "1", leaf]);
+        found.status.success() && found.text() == id
+    });
+}

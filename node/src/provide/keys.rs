@@ -1,4 +1,4 @@
-//! The list of what is told, on disk in the order of the keyspace, and how far each sweep has come.
+//! The list of what is told, on disk in the order of the keyspace, and how far each sweep has come in each part of it.
 //!
 //! Rows are `k` ‖ point → multihash for what is told again and again, and `w` or `l` ‖ point → multihash for what is new
 //! and was not told in that DHT yet.
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_proto::cid::Multihash;
 use cairn_proto::sweep::{Cycle, Key, Prefix};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::store::{RowBatch, Rows};
 use crate::swarm::Scope;
@@ -69,13 +69,13 @@ pub(super) struct Feeding {
     pub(super) next: u64,
 }
 
-/// The list. Clones share it; every call but [`Self::counts`] and [`Self::changed`] blocks its thread.
+/// The list. Clones share it; every call but [`Self::counts`] and [`Self::changes`] blocks its thread.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     rows: Rows,
     /// Held while rows are added or removed.
     counts: Arc<Mutex<Counts>>,
-    changed: Arc<[Notify; 2]>,
+    changed: watch::Sender<()>,
 }
 
 impl Keys {
@@ -84,17 +84,16 @@ impl Keys {
         for (count, bytes) in counts.0.iter_mut().zip(rows.get(COUNTS)?.unwrap_or_default().chunks_exact(8)) {
             *count = bytes.try_into().map_or(0, u64::from_be_bytes);
         }
-        let changed = Arc::new([Notify::new(), Notify::new()]);
-        Ok(Self { rows, counts: Arc::new(Mutex::new(counts)), changed })
+        Ok(Self { rows, counts: Arc::new(Mutex::new(counts)), changed: watch::Sender::new(()) })
     }
 
     pub(super) fn counts(&self) -> Counts {
         *self.lock()
     }
 
-    /// Resolves once something new is to be told in that DHT.
-    pub(super) async fn changed(&self, scope: Scope) {
-        self.changed[usize::from(scope == Scope::Lan)].notified().await;
+    /// Tells when something new is to be told.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Adds what is not in the list yet, to be told soon and then again and again.
@@ -129,7 +128,7 @@ impl Keys {
             return Ok(());
         }
         self.write(batch, &mut counts, after)?;
-        self.changed.iter().for_each(Notify::notify_one);
+        self.changed.send_replace(());
         Ok(())
     }
 
@@ -150,12 +149,19 @@ impl Keys {
         rows.into_iter().map(|row| read(row).ok_or_else(damaged)).collect()
     }
 
-    /// Takes keys, all of which it has, out of a lane.
+    /// Takes those of these keys that it has out of a lane.
     pub(super) fn remove(&self, lane: Lane, keys: &[Key]) -> Result<()> {
         let mut counts = self.lock();
-        let mut after = *counts;
-        after.0[lane.index()] = after.of(lane).saturating_sub(keys.len() as u64);
-        let batch = keys.iter().map(|key| (lane.row(key), None)).collect();
+        let (mut batch, mut after) = (RowBatch::new(), *counts);
+        for row in keys.iter().map(|key| lane.row(key)) {
+            if self.rows.get(&row)?.is_some() {
+                batch.push((row, None));
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        after.0[lane.index()] = after.of(lane).saturating_sub(batch.len() as u64);
         self.write(batch, &mut counts, after)
     }
 
@@ -185,13 +191,13 @@ impl Keys {
         Ok(())
     }
 
-    /// How far the sweep of a DHT has come; `None` before the first.
-    pub(super) fn cycle(&self, scope: Scope) -> Result<Option<Cycle>> {
-        Ok(self.rows.get(cycle_row(scope))?.and_then(|bytes| Cycle::from_bytes(&bytes)))
+    /// How far the sweep of a DHT has come in a part of the keyspace; `None` before the first.
+    pub(super) fn cycle(&self, scope: Scope, part: &Prefix) -> Result<Option<Cycle>> {
+        Ok(self.rows.get(&cycle_row(scope, part))?.and_then(|bytes| Cycle::from_bytes(&bytes)))
     }
 
-    pub(super) fn set_cycle(&self, scope: Scope, cycle: Cycle) -> Result<()> {
-        self.rows.put(cycle_row(scope), &cycle.to_bytes())
+    pub(super) fn set_cycle(&self, scope: Scope, part: &Prefix, cycle: Cycle) -> Result<()> {
+        self.rows.put(&cycle_row(scope, part), &cycle.to_bytes())
     }
 
     pub(super) fn feeding(&self) -> Result<Option<Feeding>> {
@@ -227,9 +233,10 @@ impl Keys {
     }
 }
 
-fn cycle_row(scope: Scope) -> &'static [u8] {
-    match scope {
-        Scope::Wan => b"cycle/wan",
-        Scope::Lan => b"cycle/lan",
-    }
+fn cycle_row(scope: Scope, part: &Prefix) -> Vec<u8> {
+    let scope: &[u8] = match scope {
+        Scope::Wan => b"cycle/wan/",
+        Scope::Lan => b"cycle/lan/",
+    };
+    [scope, &part.bit_count().to_be_bytes(), part.first().as_bytes()].concat()
 }

@@ -2,9 +2,9 @@
 //!
 //! A fresh root is told at once, on its own ([`crate::Node::announce`]). Everything that the strategy says is written
 //! down in the order of the keyspace ([`keys`], filled by [`feed`]), and a sweep for each DHT goes through that list
-//! once per interval, region by region ([`sweep`], on the schedule of [`cairn_proto::sweep`]). What is new in the list is
-//! told as soon as the sweep gets to it. Memory does not grow with the list, and a restart goes on where the last run
-//! stopped.
+//! once per interval, region by region ([`sweep`], on the schedule of [`cairn_proto::sweep`]); several regions are told at
+//! once only by a node that is late. What is new in the list is told as soon as the sweep gets to it. Memory does not grow
+//! with the list, and a restart goes on where the last run stopped.
 
 mod feed;
 mod keys;
@@ -15,27 +15,31 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::cid::Multihash;
+use tokio::sync::Semaphore;
 
-use crate::blocks::Served;
 use crate::routing::records::WallClock;
-use crate::store::{Store, Table};
+use crate::store::Rows;
 use crate::swarm::{self, Scope};
 use crate::tasks::Tasks;
 use crate::{Error, Result};
 
 pub use stat::{Counters, Stat};
 pub use strategy::Strategy;
+pub(crate) use strategy::Wanted;
 
 use keys::Keys;
+use region::Caller;
 use stat::Watch;
-use strategy::Wanted;
 
 /// Time in which everything is told once when `Provide.DHT.Interval` is missing. Source: Kubo `config/provide.go`.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(22 * 60 * 60);
 
+/// Peers that are asked or given records at the same time, in both DHTs together: a home router has to bear it.
+const MAX_CALLS: usize = 64;
 /// The DHTs.
 const SCOPES: [Scope; 2] = [Scope::Wan, Scope::Lan];
 
@@ -66,8 +70,8 @@ pub struct Handle {
 
 /// What announcing needs of a node.
 pub(crate) struct Parts {
-    pub(crate) store: Store,
-    pub(crate) served: Served,
+    pub(crate) rows: Rows,
+    pub(crate) wanted: Wanted,
     pub(crate) swarm: swarm::Handle,
     pub(crate) clock: WallClock,
 }
@@ -76,25 +80,26 @@ pub(crate) struct Parts {
 ///
 /// # Errors
 /// What the store says.
-pub(crate) fn start(parts: Parts, settings: &ProvideSettings, tasks: &Tasks) -> Result<Handle> {
-    let keys = Keys::open(parts.store.rows(Table::Provide))?;
-    let wanted = Wanted::new(parts.store, parts.served, settings.strategy);
-    let watches = [(); 2].map(|()| Watch::default());
-    let feed = feed::Feed::new(keys.clone(), wanted.clone(), parts.clock.clone(), settings.interval);
+pub(crate) fn start(parts: Parts, interval: Duration, tasks: &Tasks) -> Result<Handle> {
+    let Parts { rows, wanted, swarm, clock } = parts;
+    let keys = Keys::open(rows)?;
+    let watches = [(); 2].map(|()| Watch::new(sweep::PART_COUNT));
+    let turns = Arc::new(Semaphore::new(MAX_CALLS));
+    let feed = feed::Feed::new(keys.clone(), wanted.clone(), clock.clone(), interval);
     tasks.spawn("list what is provided", feed.run(tasks.stopping().clone()));
     for (scope, watch) in SCOPES.into_iter().zip(&watches) {
         let sweep = sweep::Sweep {
             scope,
             keys: keys.clone(),
             wanted: wanted.clone(),
-            swarm: parts.swarm.clone(),
-            clock: parts.clock.clone(),
-            interval: settings.interval,
+            caller: Caller::new(swarm.clone(), scope, Arc::clone(&turns)),
+            clock: clock.clone(),
+            interval,
             watch: watch.clone(),
         };
         tasks.spawn("provide", sweep.run(tasks.stopping().clone()));
     }
-    Ok(Handle { keys, watches, interval: settings.interval })
+    Ok(Handle { keys, watches, interval })
 }
 
 impl Handle {

@@ -6,19 +6,86 @@ use std::sync::Arc;
 use cairn_proto::cid::Multihash;
 use cairn_proto::sweep::{Explored, Explorer, Key, Prefix, REPLICATION, closest};
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Semaphore;
 use tracing::debug;
 
+use super::blocking;
+use crate::routing::contacts::Contacts;
 use crate::swarm::{self, Contact, Scope};
+use crate::{Error, Result};
 
-/// Peers that are given records at the same time. Source: Kubo `Provide.DHT.MaxProvideConnsPerWorker` (20).
+/// Peers of one region that are given records at the same time. Source: Kubo `Provide.DHT.MaxProvideConnsPerWorker` (20).
 const MAX_CONNECTIONS: usize = 20;
+
+/// Asks peers of one DHT, and gives them records. Clones share the turns.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    swarm: swarm::Handle,
+    scope: Scope,
+    /// One for each peer that is asked or given records right now, in both DHTs together.
+    turns: Arc<Semaphore>,
+}
+
+impl Caller {
+    pub(super) fn new(swarm: swarm::Handle, scope: Scope, turns: Arc<Semaphore>) -> Self {
+        Self { swarm, scope, turns }
+    }
+
+    /// Whether there is anybody to ask.
+    pub(super) async fn has_peers(&self) -> bool {
+        Contacts::of_table(&self.swarm, self.scope).await.keys().next().is_some()
+    }
+
+    async fn find_node(&self, contact: &Contact, target: &[u8]) -> Result<Vec<Contact>> {
+        let _turn = self.turns.acquire().await.map_err(|_| Error::closed("the sweep"))?;
+        self.swarm.find_node(self.scope, contact, target).await
+    }
+
+    async fn tell(&self, contact: &Contact, keys: impl Iterator<Item = Multihash> + Send) -> Result<()> {
+        let _turn = self.turns.acquire().await.map_err(|_| Error::closed("the sweep"))?;
+        self.swarm.tell_provided(self.scope, contact, keys).await
+    }
+
+    /// Finds the peers of the region around some content; `None` when none answers.
+    ///
+    /// # Cancellation
+    /// Cancel-safe: questions under way are dropped.
+    pub(super) async fn explore(&self, content: &Multihash) -> Option<Region> {
+        let mut contacts = Contacts::of_table(&self.swarm, self.scope).await;
+        let mut explorer = Explorer::new(&content.to_bytes(), contacts.keys());
+        let mut asking = FuturesUnordered::new();
+        while !explorer.is_at_end() {
+            while let Some(ask) = explorer.next_ask() {
+                match contacts.get(&ask.peer) {
+                    Some(contact) => asking.push(async move {
+                        let answer = self.find_node(&contact, &ask.target).await;
+                        (ask, answer)
+                    }),
+                    None => explorer.on_failure(ask.peer),
+                }
+            }
+            let Some((ask, answer)) = asking.next().await else { break };
+            match answer {
+                Ok(closer) => explorer.on_answer(&ask, &contacts.add(closer)),
+                Err(error) => {
+                    debug!(%error, "peer of a region did not answer");
+                    explorer.on_failure(ask.peer);
+                }
+            }
+        }
+        let Explored { region, peers } = explorer.explored()?;
+        let peers: Arc<HashSet<_>> = Arc::new(peers.into_iter().collect());
+        contacts.retain(|key| peers.contains(key));
+        Some(Region { prefix: region, contacts, peers, reached: HashSet::new(), asked_count: 0 })
+    }
+}
 
 /// A region and its peers.
 pub(super) struct Region {
     pub(super) prefix: Prefix,
-    contacts: HashMap<Key, Arc<Contact>>,
+    contacts: Contacts,
     /// Those that did not fail.
-    peers: HashSet<Key>,
+    peers: Arc<HashSet<Key>>,
     /// Those that took records.
     reached: HashSet<Key>,
     asked_count: u64,
@@ -33,79 +100,25 @@ pub(super) struct Told {
     pub(super) record_count: u64,
 }
 
-/// Finds the peers of the region around some content; `None` when none answers.
-///
-/// # Cancellation
-/// Cancel-safe: questions under way are dropped.
-pub(super) async fn explore(swarm: &swarm::Handle, scope: Scope, content: &Multihash) -> Option<Region> {
-    let tables = swarm.tables().await.ok()?;
-    let known = tables.into_iter().filter(|table| table.protocol == swarm.dht_protocol(scope));
-    let mut contacts = HashMap::new();
-    add(&mut contacts, known.flat_map(|table| table.peers));
-    let mut explorer = Explorer::new(&content.to_bytes(), contacts.keys().copied());
-    let mut asking = FuturesUnordered::new();
-    while !explorer.is_at_end() {
-        while let Some(ask) = explorer.next_ask() {
-            match contacts.get(&ask.peer).cloned() {
-                Some(contact) => asking.push(async move {
-                    let answer = swarm.find_node(scope, &contact, &ask.target).await;
-                    (ask, answer)
-                }),
-                None => explorer.on_failure(ask.peer),
-            }
-        }
-        let Some((ask, answer)) = asking.next().await else { break };
-        match answer {
-            Ok(closer) => {
-                let keys: Vec<_> = closer.iter().map(|(peer, _)| Key::of(&peer.to_bytes())).collect();
-                add(&mut contacts, closer);
-                explorer.on_answer(&ask, &keys);
-            }
-            Err(error) => {
-                debug!(%error, "peer of a region did not answer");
-                explorer.on_failure(ask.peer);
-            }
-        }
-    }
-    let Explored { region, peers } = explorer.explored()?;
-    contacts.retain(|key, _| peers.contains(key));
-    let peers = contacts.keys().copied().collect();
-    Some(Region { prefix: region, contacts, peers, reached: HashSet::new(), asked_count: 0 })
-}
-
-/// Adds contacts; what is known of a peer stays.
-fn add(known: &mut HashMap<Key, Arc<Contact>>, contacts: impl IntoIterator<Item = Contact>) {
-    for contact in contacts {
-        known.entry(Key::of(&contact.0.to_bytes())).or_insert_with(|| Arc::new(contact));
-    }
-}
-
 impl Region {
     /// Gives the records of these keys to the peers closest to each. For peers that fail, the next closest get them.
     ///
     /// # Cancellation
     /// Cancel-safe: some peers have the records, some have not.
-    pub(super) async fn tell(
-        &mut self,
-        swarm: &swarm::Handle,
-        scope: Scope,
-        content: Vec<(Key, Multihash)>,
-    ) -> Told {
+    pub(super) async fn tell(&mut self, caller: &Caller, content: Vec<(Key, Multihash)>) -> Result<Told> {
         let content: Arc<[_]> = content.into();
         let mut taken = vec![0_u8; content.len()];
-        let first = assign(&content, &self.peers, None);
-        let before = self.peers.clone();
-        self.push(swarm, scope, &content, first, &mut taken).await;
+        let before = Arc::clone(&self.peers);
+        self.push(caller, &content, None, &mut taken).await?;
         if self.peers.len() < before.len() {
-            let second = assign(&content, &self.peers, Some(&before));
-            self.push(swarm, scope, &content, second, &mut taken).await;
+            self.push(caller, &content, Some(before), &mut taken).await?;
         }
         let mut told = Told::default();
         for count in taken.into_iter().filter(|count| *count > 0) {
             told.key_count += 1;
             told.record_count += u64::from(count);
         }
-        told
+        Ok(told)
     }
 
     /// Peers that were given records, and those of them that took them.
@@ -113,24 +126,27 @@ impl Region {
         (self.asked_count, self.reached.len() as u64)
     }
 
+    /// Gives each peer what belongs to it, less what it was given when the peers were `before`.
     async fn push(
         &mut self,
-        swarm: &swarm::Handle,
-        scope: Scope,
+        caller: &Caller,
         content: &Arc<[(Key, Multihash)]>,
-        assigned: HashMap<Key, Vec<u32>>,
+        before: Option<Arc<HashSet<Key>>>,
         taken: &mut [u8],
-    ) {
-        let contacts = &self.contacts;
+    ) -> Result<()> {
+        let (keys, peers) = (Arc::clone(content), Arc::clone(&self.peers));
+        // Thousands of keys, each against every peer: no work for a thread that has connections to serve.
+        let assigned = blocking(move || Ok(assign(&keys, &peers, before.as_deref()))).await?;
         let pushes = assigned.into_iter().filter_map(|(peer, numbers)| {
-            let (contact, content) = (Arc::clone(contacts.get(&peer)?), Arc::clone(content));
+            let (contact, content) = (self.contacts.get(&peer)?, Arc::clone(content));
             Some(async move {
                 let records = numbers.iter().map(|number| content[*number as usize].1);
-                let result = swarm.tell_provided(scope, &contact, records).await;
+                let result = caller.tell(&contact, records).await;
                 (peer, numbers, result)
             })
         });
         let mut pushes = futures::stream::iter(pushes).buffer_unordered(MAX_CONNECTIONS);
+        let mut failed = HashSet::new();
         while let Some((peer, numbers, result)) = pushes.next().await {
             self.asked_count += u64::from(!self.reached.contains(&peer));
             match result {
@@ -140,10 +156,15 @@ impl Region {
                 }
                 Err(error) => {
                     debug!(%error, "peer of a region took no records");
-                    self.peers.remove(&peer);
+                    failed.insert(peer);
                 }
             }
         }
+        drop(pushes);
+        if !failed.is_empty() {
+            self.peers = Arc::new(self.peers.difference(&failed).copied().collect());
+        }
+        Ok(())
     }
 }
 

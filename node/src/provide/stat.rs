@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use cairn_proto::sweep::{Cycle, Prefix, REPLICATION};
+use cairn_proto::sweep::{Prefix, REPLICATION};
 
 use super::keys::{Counts, Lane};
 use crate::swarm::Scope;
@@ -25,6 +25,8 @@ pub struct Counters {
     pub peers_reached_total: u64,
     /// Bits that the prefixes of the regions have together.
     pub prefix_bits_total: u64,
+    /// Times that the store failed, after which the sweep went on later.
+    pub faults_total: u64,
     /// Time spent on regions.
     pub busy: Duration,
 }
@@ -40,13 +42,13 @@ pub struct Stat {
     pub scheduled_count: u64,
     /// Keys that are to be told soon.
     pub fresh_count: u64,
-    /// A region is being told.
-    pub is_busy: bool,
+    /// Regions that are being told.
+    pub busy_count: u64,
     /// Time in which everything is told once.
     pub interval: Duration,
-    /// How far this turn has come; `None` before the first.
-    pub cycle: Option<Cycle>,
-    /// When the next region is due, in seconds since 1970; `None` when nothing is.
+    /// When this turn began, in seconds since 1970; `None` before the first.
+    pub started_s: Option<u64>,
+    /// When the next region is due, in seconds since 1970; `None` while regions are.
     pub next_s: Option<u64>,
     /// Time since the start.
     pub uptime: Duration,
@@ -79,7 +81,7 @@ fn mean(total: u64, count: u64) -> f64 {
 }
 
 /// What a sweep tells of itself. Clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Watch(Arc<Mutex<Seen>>);
 
 #[derive(Debug)]
@@ -87,27 +89,33 @@ struct Seen {
     started: Instant,
     since: Option<SystemTime>,
     is_online: bool,
-    is_busy: bool,
-    cycle: Option<Cycle>,
-    next_s: Option<u64>,
+    busy_count: u64,
+    parts: Vec<Part>,
     counters: Counters,
 }
 
-impl Default for Seen {
-    fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            since: None,
-            is_online: false,
-            is_busy: false,
-            cycle: None,
-            next_s: None,
-            counters: Counters::default(),
-        }
-    }
+/// How far a part of the keyspace is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Part {
+    /// When its turn began, in seconds since 1970.
+    pub(super) started_s: Option<u64>,
+    /// When its next region is due, in seconds since 1970; `None` while one is.
+    pub(super) next_s: Option<u64>,
 }
 
 impl Watch {
+    /// Of a sweep that goes through so many parts.
+    pub(super) fn new(part_count: usize) -> Self {
+        Self(Arc::new(Mutex::new(Seen {
+            started: Instant::now(),
+            since: None,
+            is_online: false,
+            busy_count: 0,
+            parts: vec![Part::default(); part_count],
+            counters: Counters::default(),
+        })))
+    }
+
     pub(super) fn set_online(&self, is_online: bool, now: SystemTime) {
         let mut seen = self.lock();
         if seen.is_online != is_online || seen.since.is_none() {
@@ -115,13 +123,18 @@ impl Watch {
         }
     }
 
-    pub(super) fn set_cycle(&self, cycle: Cycle, next_s: Option<u64>) {
-        let mut seen = self.lock();
-        (seen.cycle, seen.next_s) = (Some(cycle), next_s);
+    pub(super) fn set_part(&self, number: usize, part: Part) {
+        self.lock().parts[number] = part;
     }
 
-    pub(super) fn set_busy(&self, is_busy: bool) {
-        self.lock().is_busy = is_busy;
+    /// A region is being told until that is dropped.
+    pub(super) fn busy(&self) -> Busy {
+        self.lock().busy_count += 1;
+        Busy(self.clone())
+    }
+
+    pub(super) fn on_fault(&self) {
+        self.lock().counters.faults_total += 1;
     }
 
     pub(super) fn on_told(&self, keys_count: u64, failed_count: u64, record_count: u64) {
@@ -147,10 +160,11 @@ impl Watch {
             since: seen.since,
             scheduled_count: counts.of(Lane::Scheduled),
             fresh_count: counts.of(Lane::Fresh(scope)),
-            is_busy: seen.is_busy,
+            busy_count: seen.busy_count,
             interval,
-            cycle: seen.cycle,
-            next_s: seen.next_s,
+            started_s: seen.parts.iter().filter_map(|part| part.started_s).max(),
+            // `None` comes before every number.
+            next_s: seen.parts.iter().map(|part| part.next_s).min().flatten(),
             uptime: seen.started.elapsed(),
             counters: seen.counters,
             replication: REPLICATION,
@@ -160,5 +174,15 @@ impl Watch {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Whole after every statement that holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a region that is being told.
+#[derive(Debug)]
+pub(super) struct Busy(Watch);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.lock().busy_count -= 1;
     }
 }

@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use cairn_proto::cid::Multihash;
+use tracing::debug;
 
 use crate::Result;
 use crate::blocks::Served;
+use crate::routing::records::Own;
 use crate::store::Store;
 
 /// What is told to the DHTs: one kind of content, or several together.
@@ -76,14 +78,14 @@ impl fmt::Display for Strategy {
 
 /// Tells which blocks of a store are to be told of.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     store: Store,
     served: Served,
     strategy: Strategy,
 }
 
 impl Wanted {
-    pub(super) fn new(store: Store, served: Served, strategy: Strategy) -> Self {
+    pub(crate) fn new(store: Store, served: Served, strategy: Strategy) -> Self {
         Self { store, served, strategy }
     }
 
@@ -123,6 +125,14 @@ impl Wanted {
         let mut holds = self.holds(&content)?.into_iter();
         let content = content.into_iter().filter(|_| holds.next().unwrap_or(false)).collect();
         Ok((content, next))
+    }
+}
+
+impl Own for Wanted {
+    fn provides(&self, content: &Multihash) -> bool {
+        let held = self.holds(&[*content]);
+        held.inspect_err(|error| debug!(%error, "not found out what is provided"))
+            .is_ok_and(|held| held == [true])
     }
 }
 

@@ -5,19 +5,25 @@ use std::time::SystemTime;
 
 use cairn_proto::block::Block;
 use cairn_proto::cid::{Cid, HashFunction, Multihash, RAW, Version};
-use cairn_proto::sweep::{Cycle, Key};
+use cairn_proto::sweep::{Cycle, Key, Prefix};
 use futures::StreamExt as _;
 
 use super::keys::{Feeding, Lane};
 use super::*;
+use crate::blocks::Served;
 use crate::denylists::Denylists;
 use crate::pins::Pins;
-use crate::settings::StoreSettings;
-use crate::store::Durability;
-use crate::swarm::testing::{DEADLINE, Node, soon};
+use crate::settings::{DhtMode, StoreSettings};
+use crate::store::{Durability, Store, Table};
+use crate::swarm::testing::{DEADLINE, Node, settings, soon};
 
 fn block(number: u32) -> Block {
     Block::hash(Version::V1, RAW, HashFunction::Sha2_256, format!("block {number}").into()).unwrap()
+}
+
+fn wanted(store: &Store, strategy: &str) -> Wanted {
+    let denylists = Denylists::open(Vec::new()).unwrap();
+    Wanted::new(store.clone(), Served::new(store.clone(), denylists), strategy.parse().unwrap())
 }
 
 /// A node with a store of its own.
@@ -38,15 +44,17 @@ impl Provider {
     }
 
     fn start(&self, strategy: &str) -> Handle {
-        let denylists = Denylists::open(Vec::new()).unwrap();
         let parts = Parts {
-            store: self.store.clone(),
-            served: Served::new(self.store.clone(), denylists),
+            rows: self.rows(),
+            wanted: wanted(&self.store, strategy),
             swarm: self.node.swarm.clone(),
             clock: Arc::new(SystemTime::now),
         };
-        let settings = ProvideSettings { strategy: strategy.parse().unwrap(), ..ProvideSettings::default() };
-        start(parts, &settings, &self.tasks).unwrap()
+        start(parts, DEFAULT_INTERVAL, &self.tasks).unwrap()
+    }
+
+    fn rows(&self) -> Rows {
+        self.store.rows(Table::Provide)
     }
 
     async fn stop(&mut self) {
@@ -54,7 +62,7 @@ impl Provider {
         self.tasks = Tasks::new("work");
     }
 
-    /// Whether a peer can name this node as a provider without asking anyone but us, who are not asked for records.
+    /// Whether a peer keeps a record that names this node, which does not answer for what it has itself.
     async fn is_known_to(&self, peer: &Node, content: &Multihash) -> bool {
         let found: Vec<_> = peer.routing.find_providers(*content, 1).collect().await;
         found.iter().any(|provider| provider.peer == self.node.peer())
@@ -141,8 +149,11 @@ async fn the_list_is_in_the_order_of_the_keyspace_and_counts_what_it_holds() {
     keys.set_feeding(&feeding).unwrap();
     assert_eq!(keys.feeding().unwrap(), Some(feeding));
     let cycle = Cycle { started_s: 9, cursor: Some(first) };
-    keys.set_cycle(Scope::Lan, cycle).unwrap();
-    assert_eq!((keys.cycle(Scope::Wan).unwrap(), keys.cycle(Scope::Lan).unwrap()), (None, Some(cycle)));
+    let (part, other) = (Prefix::new(&first, 3), Prefix::new(&first, 4));
+    keys.set_cycle(Scope::Lan, &part, cycle).unwrap();
+    let kept = |scope, part| keys.cycle(scope, part).unwrap();
+    assert_eq!((kept(Scope::Lan, &part), kept(Scope::Lan, &other)), (Some(cycle), None));
+    assert_eq!(kept(Scope::Wan, &part), None);
 }
 
 #[tokio::test]
@@ -154,4 +165,42 @@ async fn another_strategy_takes_what_does_not_belong_to_it_out_of_the_list() {
     let handle = provider.start("pinned");
     soon("an empty list", || async { (handle.stat(Scope::Lan).scheduled_count == 0).then_some(()) }).await;
     assert_eq!(handle.stat(Scope::Lan).fresh_count, 0);
+}
+
+#[tokio::test]
+async fn a_fault_of_the_store_puts_the_announcements_off_and_does_not_end_them() {
+    let (server, provider) = (Node::in_memory().await, Provider::new(30).await);
+    provider.node.connect(&server).await;
+    // A row that cannot be read stands for a disk that fails; it lies in the way of one part.
+    let content = *block(7).cid().hash();
+    let row = [b"k".as_slice(), Key::of(&content.to_bytes()).as_bytes()].concat();
+    provider.rows().put(&row, b"damaged").unwrap();
+    let handle = provider.start("all");
+    soon("two faults", || async { (handle.stat(Scope::Wan).counters.faults_total >= 2).then_some(()) }).await;
+    provider.rows().put(&row, &content.to_bytes()).unwrap();
+    soon("everything told", || async { (handle.stat(Scope::Wan).counters.keys_total >= 30).then_some(()) })
+        .await;
+    soon("the rest", || async { provider.is_known_to(&server, &content).await.then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_server_answers_for_what_it_has_although_nobody_was_told() {
+    let mut provider = Provider::new(3).await;
+    provider.node = Node::with_own(Arc::new(wanted(&provider.store, "all"))).await;
+    let mut client = settings(&["/memory/0"]);
+    client.dht = DhtMode::Client;
+    let client = Node::start(client).await;
+    client.connect(&provider.node).await;
+    let content = *block(2).cid().hash();
+    let found = soon("an answer", || async {
+        client.routing.find_providers(content, 1).collect::<Vec<_>>().await.pop()
+    })
+    .await;
+    let addr = provider.node.addr();
+    assert_eq!(
+        (found.peer, found.addrs),
+        (provider.node.peer(), vec![addr.with_p2p(provider.node.peer()).unwrap()])
+    );
+    let absent = *block(3).cid().hash();
+    assert_eq!(client.routing.find_providers(absent, 1).collect::<Vec<_>>().await, []);
 }

@@ -3,6 +3,8 @@
 //! Must not know blocks: its keys are multihashes, and what stands behind them is nobody's business here.
 //! Read [`Handle`] first; [`records`] is what this node keeps for others.
 
+mod announce;
+pub(crate) mod contacts;
 pub mod delegated;
 mod port;
 pub mod records;
@@ -85,21 +87,21 @@ impl Handle {
     /// Announcing again before the record expires is up to the caller.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] when no peer could be told, [`Kind::Timeout`], [`Kind::Full`], [`Kind::Closed`].
+    /// [`Kind::Unavailable`] when no peer took the record, [`Kind::Full`], [`Kind::Closed`].
     ///
     /// # Cancellation
-    /// Cancel-safe: an announcement under way goes on.
+    /// Cancel-safe: some peers have the record then, some have not.
     pub async fn provide(&self, key: Multihash) -> Result<(), Error> {
-        let [lan, wan] = SCOPES.map(|scope| self.ask(scope, |reply| Question::Provide { key, reply }));
-        let (lan, wan) = futures::join!(lan, wan);
-        match (flatten(lan), flatten(wan)) {
-            (Ok(0), Ok(0)) => {
-                Err(Error::new(Kind::Unavailable, "not announced: no peer of the DHT is known"))
-            }
-            (Ok(told), _) | (_, Ok(told)) if told > 0 => Ok(()),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(_), Ok(_)) => Ok(()),
+        let told = SCOPES.map(|scope| async move {
+            self.ask(scope, |reply| Question::Keep { key, reply }).await??;
+            Ok::<_, Error>(announce::announce(&self.swarm, scope, key).await)
+        });
+        let told = futures::future::join_all(told).await;
+        if told.iter().any(|told| matches!(told, Ok(1..))) {
+            return Ok(());
         }
+        told.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Err(Error::new(Kind::Unavailable, "not announced: no peer of the DHT took the record"))
     }
 
     /// What peers and servers keep under a key, as it comes and unchecked; at most `limit` values of each DHT.

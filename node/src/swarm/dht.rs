@@ -51,6 +51,7 @@ pub(super) struct Event {
 pub(super) struct Dht<R: RecordStore + Send + 'static> {
     scope: Scope,
     rule: Rule,
+    local: PeerId,
     kad: kad::Behaviour<R>,
     /// Addresses of ours that the swarm takes as external.
     external: Vec<Multiaddr>,
@@ -76,12 +77,17 @@ impl<R: RecordStore + Send + 'static> Dht<R> {
             .set_replication_interval(None);
         let mut kad = kad::Behaviour::with_config(local, records, config);
         kad.set_mode(Some(Mode::Client));
-        Self { scope, rule, kad, external: Vec::new(), told: Vec::new() }
+        Self { scope, rule, local, kad, external: Vec::new(), told: Vec::new() }
     }
 
     /// Kademlia itself, for queries.
     pub(super) fn kad(&mut self) -> &mut kad::Behaviour<R> {
         &mut self.kad
+    }
+
+    /// The node itself.
+    pub(super) fn local(&self) -> PeerId {
+        self.local
     }
 
     /// Which addresses belong into this DHT.
@@ -240,6 +246,8 @@ impl<R: RecordStore + Send + 'static> NetworkBehaviour for Dht<R> {
                 self.external.retain(|known| known != addr);
                 self.tell_external();
             }
+            // Kademlia would tell them to everybody who asks for what this node provides.
+            FromSwarm::NewListenAddr(_) | FromSwarm::ExpiredListenAddr(_) => {}
             event => self.kad.on_swarm_event(event),
         }
     }

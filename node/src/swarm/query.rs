@@ -7,7 +7,7 @@ use std::pin::Pin;
 use cairn_proto::cid::Multihash;
 use futures::stream::FuturesUnordered;
 use libp2p::kad::store::RecordStore;
-use libp2p::kad::{self, GetProvidersOk, GetRecordOk, QueryId, QueryResult, RecordKey};
+use libp2p::kad::{self, GetProvidersOk, GetRecordOk, ProviderRecord, QueryId, QueryResult, RecordKey};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -41,8 +41,8 @@ pub(crate) enum Question {
     ///
     /// The channel has room for `limit` answers and closes after the last.
     Providers { key: Multihash, limit: usize, reply: mpsc::Sender<Provider>, dropped: CancellationToken },
-    /// Tell the closest peers that we have this; the answer is how many answered on the way to them.
-    Provide { key: Multihash, reply: oneshot::Sender<Result<u32, Error>> },
+    /// Answer from now on that we have this.
+    Keep { key: Multihash, reply: oneshot::Sender<Result<(), Error>> },
     /// Where a peer listens; empty if nobody knows.
     FindPeer { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
     /// Look for ourselves and fill the routing table; the answer is whether anyone was there to ask.
@@ -72,7 +72,6 @@ pub(super) struct Queries {
 
 enum Waiting {
     Providers { limit: usize, seen: HashSet<PeerId>, reply: mpsc::Sender<Provider> },
-    Provide(oneshot::Sender<Result<u32, Error>>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Bootstrap(oneshot::Sender<bool>),
     GetValue { left: usize, reply: mpsc::Sender<Vec<u8>> },
@@ -97,15 +96,16 @@ impl Queries {
                 self.watch(id, dropped);
                 (id, Waiting::Providers { limit, seen: HashSet::new(), reply })
             }
-            Question::Provide { key, reply } => match dht.kad().start_providing(RecordKey::from(key)) {
-                Ok(id) => ((query.scope, id), Waiting::Provide(reply)),
-                Err(error) => {
-                    let error = Error::new(Kind::Full, "no room for the provider record").with_cause(error);
-                    // The caller may have gone away.
-                    let _ = reply.send(Err(error));
-                    return;
-                }
-            },
+            Question::Keep { key, reply } => {
+                // Its addresses are put in when somebody asks.
+                let record = ProviderRecord::new(RecordKey::from(key), dht.local(), Vec::new());
+                let kept = dht.kad().store_mut().add_provider(record);
+                let full =
+                    |error| Error::new(Kind::Full, "no room for the provider record").with_cause(error);
+                // The caller may have gone away.
+                let _ = reply.send(kept.map_err(full));
+                return;
+            }
             Question::FindPeer { peer, reply } => {
                 ((query.scope, dht.kad().get_closest_peers(peer)), Waiting::FindPeer(peer, reply))
             }
@@ -175,12 +175,6 @@ impl Queries {
             return;
         }
         match (self.running.remove(&id), progress.result) {
-            (Some(Waiting::Provide(reply)), QueryResult::StartProviding(result)) => {
-                let answer = result.map(|_| progress.stats.num_successes()).map_err(|error| {
-                    Error::new(Kind::Timeout, "announcement not finished in time").with_cause(error)
-                });
-                let _ = reply.send(answer);
-            }
             (Some(Waiting::FindPeer(peer, reply)), QueryResult::GetClosestPeers(result)) => {
                 let peers = match result {
                     Ok(found) => found.peers,
@@ -262,7 +256,7 @@ impl Question {
     fn answer_without_dht(self) {
         match self {
             Self::Providers { .. } => {}
-            Self::Provide { reply, .. } => drop(reply.send(Ok(0))),
+            Self::Keep { reply, .. } => drop(reply.send(Ok(()))),
             Self::FindPeer { reply, .. } => drop(reply.send(Vec::new())),
             Self::Bootstrap { reply } => drop(reply.send(false)),
             Self::GetValue { .. } => {}

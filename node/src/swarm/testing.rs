@@ -10,14 +10,14 @@ use libp2p::{Multiaddr, PeerId};
 use super::{Components, Handle, Table, Transports, start};
 use crate::Error;
 use crate::routing;
-use crate::routing::records::{MemoryBacking, RecordLimits, Records};
+use crate::routing::records::{MemoryBacking, Own, RecordLimits, Records};
 use crate::settings::addresses::{Announce, Networks};
 use crate::settings::reach::ReachSettings;
 use crate::settings::{BandwidthLimits, ConnectionSettings, DhtMode, SwarmSettings};
 use crate::tasks::Tasks;
 
 /// Longest wait for something that should happen soon.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A swarm with routing over it.
 pub(crate) struct Node {
@@ -59,6 +59,19 @@ impl Node {
 
     /// A node that knows the routing tables of an earlier one.
     pub(crate) async fn restart(settings: SwarmSettings, saved: Vec<Table>) -> Result<Self, Error> {
+        Self::build(settings, saved, None).await
+    }
+
+    /// A node in memory that provides something.
+    pub(crate) async fn with_own(own: Arc<dyn Own>) -> Self {
+        Self::build(settings(&["/memory/0"]), Vec::new(), Some(own)).await.unwrap()
+    }
+
+    async fn build(
+        settings: SwarmSettings,
+        saved: Vec<Table>,
+        own: Option<Arc<dyn Own>>,
+    ) -> Result<Self, Error> {
         let identity = Keypair::generate_ed25519();
         let is_memory = settings.listen.iter().any(|addr| addr.to_string().starts_with("/memory"));
         let transports = if is_memory { Transports::Memory } else { Transports::Real };
@@ -67,7 +80,12 @@ impl Node {
         let clock: crate::routing::records::WallClock = Arc::new(SystemTime::now);
         let records = |prefix| {
             let backing = Arc::new(MemoryBacking::default());
-            Records::open(local, RecordLimits::default(), backing, prefix, Arc::clone(&clock), &tasks)
+            let records =
+                Records::open(local, RecordLimits::default(), backing, prefix, Arc::clone(&clock), &tasks);
+            match own.clone() {
+                Some(own) => records.with_own(own),
+                None => records,
+            }
         };
         let components = Components {
             identity,

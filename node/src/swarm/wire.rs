@@ -130,13 +130,13 @@ impl Handle {
         let mut stream = self.open(scope, contact).await?;
         let rule = Rule::of_protocol(self.dht_protocol(scope));
         let addrs = told(rule, &self.external_addrs());
-        let provider = kad::Peer {
+        let record = kad::AddProvider::of(&kad::Peer {
             id: self.local_peer_id.to_bytes().into(),
             addrs: addrs.iter().take(MAX_TOLD_ADDRS).map(|addr| addr.to_vec().into()).collect(),
-        };
+        });
         let mut buffer = BytesMut::new();
         for key in keys {
-            buffer.put(framed(&kad::add_provider(&key.to_bytes(), &provider)));
+            buffer.put(framed(&record.message(&key.to_bytes())));
             if buffer.len() >= WRITE_BYTES {
                 in_time(STEP_TIMEOUT, stream.write_all(&buffer)).await?.map_err(failed)?;
                 buffer.clear();

@@ -8,13 +8,13 @@ use super::key::{Key, Prefix, closest};
 /// Peers closest to a target that have to answer before it counts as looked up.
 ///
 /// Source: go-libp2p-kad-dht `amino` defaults (resiliency 3).
-const RESILIENCY: usize = 3;
+pub(super) const RESILIENCY: usize = 3;
 /// Targets of one exploration. A region needs three or four; a network that lies could make it endless.
 const MAX_LOOKUPS: u32 = 64;
 /// Peers asked for one target. An honest network needs ten or so; one that invents closer and closer peers has no end.
-const MAX_ASKED: usize = 128;
+pub(super) const MAX_ASKED: usize = 128;
 /// Peers known to one exploration. A region has about 30; answers beyond that many are left out.
-const MAX_PEERS: usize = 4096;
+pub(super) const MAX_PEERS: usize = 4096;
 /// Bits of a point that the target of a lookup shares with it when the point itself cannot be asked for.
 const TARGET_BITS: u16 = 16;
 
@@ -74,12 +74,7 @@ impl Explorer {
     /// Explores around the content of that multihash, starting from peers that are known.
     pub fn new(multihash: &[u8], known: impl IntoIterator<Item = Key>) -> Self {
         let around = Key::of(multihash);
-        let is_like_a_peer_id = multihash.len() == 34 && multihash.starts_with(&[0x12, 0x20]);
-        let target = match is_like_a_peer_id {
-            true => Some(multihash.to_vec()),
-            false => Prefix::new(&around, TARGET_BITS).preimage(),
-        };
-        let lookup = target.map(|target| Lookup::new(None, target));
+        let lookup = target_of(multihash).map(|target| Lookup::new(None, target));
         let peers = known.into_iter().take(MAX_PEERS).map(|peer| (peer, Health::Hearsay)).collect();
         let mut explorer = Self { around, peers, lookup, region: None, unknown: Vec::new(), lookup_count: 1 };
         explorer.go_on();
@@ -194,5 +189,15 @@ impl Explorer {
 impl Lookup {
     fn new(part: Option<Prefix>, target: Vec<u8>) -> Self {
         Self { part, point: Key::of(&target), target, asked: HashMap::new() }
+    }
+}
+
+/// What peers are asked for to learn who is close to some content: itself if it looks like a peer ID, which they expect,
+/// or something close to it.
+pub(super) fn target_of(multihash: &[u8]) -> Option<Vec<u8>> {
+    let is_like_a_peer_id = multihash.len() == 34 && multihash.starts_with(&[0x12, 0x20]);
+    match is_like_a_peer_id {
+        true => Some(multihash.to_vec()),
+        false => Prefix::new(&Key::of(multihash), TARGET_BITS).preimage(),
     }
 }

@@ -88,6 +88,16 @@ impl Prefix {
         Self { first: Key(bytes), len }
     }
 
+    /// The keyspace in parts of equal size: as many as there are numbers of `bit_count` bits, in their order.
+    pub fn parts(bit_count: u8) -> impl Iterator<Item = Self> {
+        (0..1_u64 << bit_count).map(move |number| {
+            let mut bytes = [0; 32];
+            // The number stands in the first bits.
+            bytes[..8].copy_from_slice(&number.rotate_right(bit_count.into()).to_be_bytes());
+            Self { first: Key(bytes), len: bit_count.into() }
+        })
+    }
+
     /// Its lowest point.
     pub fn first(&self) -> Key {
         self.first
@@ -168,6 +178,14 @@ mod tests {
         assert_eq!(Prefix::new(&key, 256).last(), key);
         assert_eq!(Prefix::new(&key, 3).sibling().first().0[0], 0b1000_0000);
         assert_eq!(Prefix::ALL.sibling(), Prefix::ALL);
+    }
+
+    #[test]
+    fn parts_cover_the_keyspace_one_after_the_other() {
+        assert_eq!(Prefix::parts(0).collect::<Vec<_>>(), [Prefix::ALL]);
+        let parts: Vec<_> = Prefix::parts(3).collect();
+        assert_eq!((parts.len(), parts[0].first(), parts[7].last().next()), (8, Key::FIRST, None));
+        assert!(parts.windows(2).all(|pair| pair[0].last().next() == Some(pair[1].first())));
     }
 
     #[test]

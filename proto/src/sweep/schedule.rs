@@ -34,13 +34,15 @@ impl Cycle {
     }
 }
 
-/// Goes through the keyspace once per interval: the point in its middle is told half an interval after the start.
+/// Goes through a part of the keyspace once per interval: whatever lies in the middle of the whole is told half an interval
+/// after the start. Parts share nothing, so that those which are late are told side by side.
 ///
 /// A key is told again after an interval at the most, and as much longer as its region is a share of the keyspace: its
 /// region may be cut in another way, and is told when its first key is due. So no key waits two intervals, which for
 /// the usual 22 hours is less than the 48 that a record is valid. Whoever was away catches up at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
+    part: Prefix,
     interval_s: u64,
     cycle: Cycle,
 }
@@ -60,12 +62,12 @@ pub enum Step {
 }
 
 impl Schedule {
-    /// Goes on where an earlier run stopped; starts over, with everything due at once, when there was none or it is so
+    /// Goes on where an earlier run stopped in that part; starts over, with everything due at once, when there was none or it is so
     /// long ago that every record has expired.
-    pub fn new(interval: Duration, kept: Option<Cycle>, now_s: u64) -> Self {
+    pub fn new(part: Prefix, interval: Duration, kept: Option<Cycle>, now_s: u64) -> Self {
         let interval_s = interval.as_secs().max(1);
-        let over = Cycle { started_s: now_s.saturating_sub(interval_s), cursor: Some(Key::FIRST) };
-        let mut schedule = Self { interval_s, cycle: kept.unwrap_or(over) };
+        let over = Cycle { started_s: now_s.saturating_sub(interval_s), cursor: Some(part.first()) };
+        let mut schedule = Self { part, interval_s, cycle: kept.unwrap_or(over) };
         let due_s = schedule.cycle.cursor.map_or(schedule.end_s(), |cursor| schedule.due_s(&cursor));
         // A clock that was set back must not put everything off.
         let is_ahead = schedule.cycle.started_s > now_s;
@@ -80,14 +82,14 @@ impl Schedule {
         self.cycle
     }
 
-    /// What to do; `found` is the first key at the cursor or behind it.
+    /// What to do; `found` is the first key of the part at the cursor or behind it.
     pub fn step(&mut self, now_s: u64, found: Option<Key>) -> Step {
         match (self.cycle.cursor, found) {
             (None, _) if now_s < self.end_s() => Step::Wait { until_s: self.end_s() },
             (None, _) => {
                 // Whoever comes late begins with everything overdue, but no more than once.
                 let started_s = self.end_s().max(now_s.saturating_sub(self.interval_s));
-                self.cycle = Cycle { started_s, cursor: Some(Key::FIRST) };
+                self.cycle = Cycle { started_s, cursor: Some(self.part.first()) };
                 Step::Again
             }
             (Some(_), None) => {
@@ -101,9 +103,9 @@ impl Schedule {
         }
     }
 
-    /// The keys of this region, from the cursor on, are told.
+    /// The keys of this region, from the cursor to the end of the part, are told.
     pub fn on_told(&mut self, region: &Prefix) {
-        self.cycle.cursor = region.last().next();
+        self.cycle.cursor = region.last().next().filter(|next| *next <= self.part.last());
     }
 
     /// When a key is due in this cycle, in seconds since 1970.

@@ -120,7 +120,7 @@ impl Node {
         let multihash = |rng: &mut ChaCha8Rng| [[0x12, 0x20].as_slice(), &rng.random::<[u8; 32]>()].concat();
         let multihashes: Vec<_> = (0..key_count).map(|_| multihash(&mut net.rng)).collect();
         let keys = multihashes.into_iter().map(|bytes| (Key::of(&bytes), bytes)).collect();
-        let schedule = Schedule::new(Duration::from_secs(INTERVAL_S), None, now_s);
+        let schedule = Schedule::new(Prefix::ALL, Duration::from_secs(INTERVAL_S), None, now_s);
         Self { keys, told_s: HashMap::new(), told_in: HashMap::new(), schedule, widest_s: 0, region_count: 0 }
     }
 
@@ -158,7 +158,7 @@ impl Node {
     fn restart(&mut self, now_s: u64) {
         let kept = Cycle::from_bytes(&self.schedule.cycle().to_bytes());
         assert_eq!(kept, Some(self.schedule.cycle()));
-        self.schedule = Schedule::new(Duration::from_secs(INTERVAL_S), kept, now_s);
+        self.schedule = Schedule::new(Prefix::ALL, Duration::from_secs(INTERVAL_S), kept, now_s);
     }
 }
 
@@ -176,6 +176,84 @@ fn in_a_calm_network_every_record_comes_to_the_twenty_closest_peers() {
         }
         assert_eq!(now_s, 1_000_000, "the first time everything is told at once, seed {seed}");
     }
+}
+
+#[test]
+fn one_key_comes_to_the_twenty_closest_peers_and_to_the_surest_before_all_are_found() {
+    let mut early_count = 0;
+    for (seed, peer_count) in (0..120).zip([1, 5, 20, 60, 200, 500].into_iter().cycle()) {
+        let mut net = Net::new(seed, peer_count);
+        let multihash = [[0x12, 0x20].as_slice(), &net.rng.random::<[u8; 32]>()].concat();
+        // Who announces is a peer like the others.
+        let local = *net.peers.keys().next().unwrap();
+        let known = net.peers[&local].clone();
+        let mut announcer = Announcer::new(&multihash, &local, known);
+        let (mut waiting, mut given) = (Vec::new(), BTreeSet::new());
+        loop {
+            while let Some(call) = announcer.next_call() {
+                waiting.push(call);
+            }
+            if waiting.is_empty() {
+                break;
+            }
+            let index = net.rng.random_range(0..waiting.len());
+            match waiting.swap_remove(index) {
+                Call::Ask(peer) => {
+                    early_count += given.len().min(1);
+                    let ask = Ask { peer, target: announcer.target().to_vec() };
+                    let closer = net.ask(&ask).unwrap();
+                    announcer.on_answer(&peer, &closer);
+                }
+                Call::Tell(peer) => {
+                    assert!(given.insert(peer), "each once");
+                    announcer.on_taken(&peer);
+                }
+            }
+        }
+        let others = net.peers.keys().copied().filter(|peer| *peer != local);
+        let right = closest(&Key::of(&multihash), others, REPLICATION);
+        // Who is far enough to be in a crowded bucket of everybody asked may be missed.
+        let missed = right.iter().filter(|peer| !given.contains(*peer)).count();
+        assert!(missed <= 2, "seed {seed}, {peer_count} peers: {missed} missed");
+        assert_eq!(announcer.is_enough(), right.len() >= 15, "seed {seed}");
+        assert!(net.ask_count <= 60, "seed {seed}: {} questions", net.ask_count);
+    }
+    assert!(early_count > 100, "some records are given while peers are still asked: {early_count}");
+}
+
+#[test]
+fn peers_that_refuse_a_record_are_replaced_by_the_next_closest() {
+    let mut net = Net::new(1, 100);
+    let multihash = [[0x12, 0x20].as_slice(), &[9; 32]].concat();
+    let sorted = closest(&Key::of(&multihash), net.peers.keys().copied(), 100);
+    let mut announcer = Announcer::new(&multihash, &Key::of(b"local"), net.peers.keys().copied());
+    let mut taken = BTreeSet::new();
+    while let Some(call) = announcer.next_call() {
+        match call {
+            Call::Ask(peer) => {
+                let ask = Ask { peer, target: announcer.target().to_vec() };
+                announcer.on_answer(&peer, &net.ask(&ask).unwrap());
+            }
+            Call::Tell(peer) if sorted[..7].contains(&peer) => announcer.on_refused(&peer),
+            Call::Tell(peer) => {
+                announcer.on_taken(&peer);
+                taken.insert(peer);
+            }
+        }
+    }
+    assert!(sorted[7..27].iter().all(|peer| taken.contains(peer)));
+    assert_eq!((announcer.is_enough(), announcer.taken_count()), (true, taken.len()));
+}
+
+#[test]
+fn a_key_is_not_announced_to_nobody() {
+    let mut announcer = Announcer::new(&[[0x12, 0x20].as_slice(), &[9; 32]].concat(), &Key::of(b"local"), []);
+    assert_eq!((announcer.next_call(), announcer.is_enough()), (None, false));
+    let mut announcer =
+        Announcer::new(&[[0x12, 0x20].as_slice(), &[9; 32]].concat(), &Key::of(b"local"), [Key::of(b"peer")]);
+    assert_eq!(announcer.next_call(), Some(Call::Ask(Key::of(b"peer"))));
+    announcer.on_unanswered(&Key::of(b"peer"));
+    assert_eq!((announcer.next_call(), announcer.taken_count()), (None, 0));
 }
 
 #[test]
@@ -258,9 +336,10 @@ fn who_was_away_catches_up_at_once_and_then_keeps_its_pace() {
 
 #[test]
 fn a_clock_set_back_puts_nothing_off() {
-    let mut schedule = Schedule::new(Duration::from_secs(INTERVAL_S), None, 900 * INTERVAL_S);
+    let mut schedule = Schedule::new(Prefix::ALL, Duration::from_secs(INTERVAL_S), None, 900 * INTERVAL_S);
     assert_eq!(schedule.step(900 * INTERVAL_S, None), Step::Again);
-    let schedule = Schedule::new(Duration::from_secs(INTERVAL_S), Some(schedule.cycle()), INTERVAL_S);
+    let schedule =
+        Schedule::new(Prefix::ALL, Duration::from_secs(INTERVAL_S), Some(schedule.cycle()), INTERVAL_S);
     assert_eq!(schedule.cycle(), Cycle { started_s: 0, cursor: Some(Key::FIRST) });
 }
 

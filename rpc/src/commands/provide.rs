@@ -162,7 +162,7 @@ fn sweep(stat: &provide::Stat) -> Sweep {
         seconds
             .map_or_else(|| NO_TIME.to_owned(), |s| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(s)))
     };
-    let started_s = stat.cycle.map(|cycle| cycle.started_s);
+    let started_s = stat.started_s;
     let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let has_swept = counters.regions_total > 0;
     Sweep {
@@ -186,7 +186,7 @@ fn sweep(stat: &provide::Stat) -> Sweep {
                 .map_or(0, |started_s| nanoseconds(Duration::from_secs(now_s.saturating_sub(started_s)))),
         },
         operations: Operations {
-            ongoing: Ongoing { region_reprovides: stat.is_busy.into() },
+            ongoing: Ongoing { region_reprovides: stat.busy_count },
             past: Past {
                 records_provided: counters.records_total,
                 keys_provided: counters.keys_total,

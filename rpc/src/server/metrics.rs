@@ -118,7 +118,7 @@ async fn of_exchange(node: &Node, page: &mut Page) -> Result<()> {
 /// A number of the announcements in one DHT: its name and kind, what it is, and the number itself.
 type ProvideNumber = (&'static str, &'static str, &'static str, fn(&Stat) -> u64);
 
-const PROVIDE: [ProvideNumber; 9] = [
+const PROVIDE: [ProvideNumber; 10] = [
     ("scheduled_keys", "gauge", "Keys told again and again.", |stat| stat.scheduled_count),
     ("fresh_keys", "gauge", "Keys to be told soon.", |stat| stat.fresh_count),
     ("online", "gauge", "Whether peers take records.", |stat| stat.is_online.into()),
@@ -128,6 +128,7 @@ const PROVIDE: [ProvideNumber; 9] = [
     ("regions_total", "counter", "Regions told.", |stat| stat.counters.regions_total),
     ("peers_total", "counter", "Peers that were given records.", |stat| stat.counters.peers_total),
     ("peers_reached_total", "counter", "Peers that took records.", |stat| stat.counters.peers_reached_total),
+    ("faults_total", "counter", "Times that the store failed.", |stat| stat.counters.faults_total),
 ];
 
 fn of_provide(node: &Node, page: &mut Page) {

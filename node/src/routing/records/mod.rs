@@ -13,9 +13,11 @@ mod values;
 mod writer;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cairn_proto::cid::Multihash;
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
@@ -35,6 +37,14 @@ const VALUES: &[u8] = b"values/";
 
 /// Tells the time of day, for records that outlive the process.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// What this node provides without a record of it being kept: it would be written again for every block, twice a day.
+///
+/// Called where nothing may wait: no longer than a few point reads.
+pub trait Own: fmt::Debug + Send + Sync + 'static {
+    /// Whether this node provides that now.
+    fn provides(&self, content: &Multihash) -> bool;
+}
 
 /// Bounds of a record store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +85,7 @@ pub struct Records {
     counts: Counts,
     rows: Rows<Vec<Entry>>,
     values: Values,
+    own: Option<Arc<dyn Own>>,
 }
 
 struct Clock(WallClock);
@@ -96,7 +107,19 @@ impl Records {
         let value_prefix = [VALUES, prefix].concat();
         let values = Values::open(local, limits, &backing, &value_prefix, &clock, tasks);
         let rows = Rows::new(backing, prefix, queue, limits.max_cached_rows);
-        Self { local, limits, clock: Clock(clock), counts, rows, values }
+        Self { local, limits, clock: Clock(clock), counts, rows, values, own: None }
+    }
+
+    /// The same, and answers for what this node provides.
+    #[must_use]
+    pub fn with_own(self, own: Arc<dyn Own>) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
+    /// Whether this node provides what is under a key.
+    fn is_own(&self, key: &RecordKey) -> bool {
+        let provides = |own: &Arc<dyn Own>| Some(own.provides(&Multihash::from_bytes(key.as_ref()).ok()?));
+        self.own.as_ref().and_then(provides).unwrap_or(false)
     }
 
     fn check_room(&self, provider: &PeerId, now_s: u64) -> Result<()> {
@@ -166,20 +189,22 @@ impl RecordStore for Records {
         Ok(())
     }
 
-    /// The valid records of a key, latest first.
+    /// The valid records of a key, latest first, after the one of this node if it provides that.
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
         let now_s = self.clock.now_s();
         let row = self.rows.get(key.as_ref()).unwrap_or_default();
-        let valid = row.iter().rev().filter(|entry| entry.expires_s > now_s);
-        valid
-            .map(|entry| ProviderRecord {
-                key: key.clone(),
-                provider: entry.peer,
-                // Expired ones were left out just now; the monotonic clock knows nothing of records from disk.
-                expires: None,
-                addresses: entry.addrs.clone(),
-            })
-            .collect()
+        let valid = || row.iter().rev().filter(|entry| entry.expires_s > now_s);
+        let record = |provider, addresses| ProviderRecord {
+            key: key.clone(),
+            provider,
+            // Expired ones are left out; the monotonic clock knows nothing of records from disk.
+            expires: None,
+            addresses,
+        };
+        let is_missing = valid().all(|entry| entry.peer != self.local) && self.is_own(key);
+        // Kademlia puts in the addresses of this node.
+        let own = is_missing.then(|| record(self.local, Vec::new()));
+        own.into_iter().chain(valid().map(|entry| record(entry.peer, entry.addrs.clone()))).collect()
     }
 
     /// None: announcing again is not Kademlia's business here.
@@ -204,8 +229,8 @@ impl Clock {
     }
 }
 
-impl std::fmt::Debug for Clock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
     }
 }

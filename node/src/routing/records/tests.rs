@@ -271,3 +271,33 @@ async fn a_stuck_disk_refuses_newcomers_and_loses_none_that_were_taken() {
     let bench = bench.reopen().await;
     assert!((0..=taken).all(|key| bench.providers(key) == [provider]));
 }
+
+#[derive(Debug)]
+struct Everything;
+
+impl Own for Everything {
+    fn provides(&self, _: &cairn_proto::cid::Multihash) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn what_is_provided_here_is_answered_for_once_and_without_a_record() {
+    let mut bench = Bench::new(RecordLimits::default());
+    let (other, local) = (PeerId::random(), bench.local);
+    let content = cairn_proto::cid::HashFunction::Sha2_256.multihash(b"content");
+    let key = RecordKey::from(content);
+    let providers = |bench: &Bench| -> Vec<PeerId> {
+        bench.records.providers(&key).into_iter().map(|record| record.provider).collect()
+    };
+    let add = |bench: &mut Bench, provider| {
+        bench.records.add_provider(ProviderRecord::new(key.clone(), provider, vec![addr()])).unwrap();
+    };
+    add(&mut bench, other);
+    assert_eq!(providers(&bench), [other]);
+    bench.records = bench.records.with_own(Arc::new(Everything));
+    assert_eq!(providers(&bench), [local, other]);
+    add(&mut bench, local);
+    assert_eq!(providers(&bench), [local, other], "a record of it is kept besides");
+    assert_eq!(bench.providers(1), [], "a key that is no content");
+}
