@@ -17,6 +17,8 @@ pub mod limits;
 pub mod path;
 pub mod resolve;
 pub mod routing;
+#[cfg(test)]
+mod simulation;
 pub mod sweep;
 pub mod tar;
 pub mod unixfs;

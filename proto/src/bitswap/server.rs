@@ -245,6 +245,9 @@ impl Queue {
 }
 
 #[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::cid::{RAW, SHA2_256};

@@ -14,6 +14,8 @@ mod explore;
 mod key;
 mod schedule;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use announce::{Announcer, Call};

@@ -14,6 +14,7 @@ use super::*;
 use crate::bitswap::server::Server;
 use crate::block::Block;
 use crate::cid::{HashFunction, RAW, Version};
+use crate::simulation::every_seed;
 
 const ASKER: PeerKey = PeerKey(0);
 const SESSION: SessionId = SessionId(1);
@@ -266,18 +267,7 @@ fn run(seed: u64) {
     net.client.close(SESSION);
 }
 
-/// Networks, each from its number; `CAIRN_TEST_SEEDS` changes how many. A failure prints its number: `run` of it repeats it.
-const SEEDS: u64 = 400;
-
 #[test]
-#[expect(clippy::disallowed_methods, reason = "how many is told from outside, and all cores help")]
 fn every_want_with_an_honest_provider_is_served() {
-    let seeds = std::env::var("CAIRN_TEST_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for core in 0..cores {
-            scope.spawn(move || (core as u64..seeds).step_by(cores).for_each(run));
-        }
-    });
-    println!("networks simulated: {seeds}");
+    every_seed(run);
 }
