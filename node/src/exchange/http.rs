@@ -5,6 +5,7 @@
 //!
 //! Source: <https://specs.ipfs.tech/http-gateways/trustless-gateway/>.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,13 +15,18 @@ use cairn_proto::block::Block;
 use cairn_proto::cid::Cid;
 use cairn_proto::ipns::Name;
 use cairn_proto::limits::{MAX_BLOCK_BYTES, MAX_IPNS_RECORD_BYTES};
+use futures::stream::{self, Stream, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use tokio::time::Instant;
 
 use super::HASH_INLINE_BYTES;
 use crate::Result;
 use crate::web;
 
 pub use crate::web::Addresses;
+
+/// Times the longest wait that a whole answer may take: a line may be slow, but not without end.
+const MAX_WAITS: u32 = 20;
 
 /// MIME type of a block.
 const BLOCK: HeaderValue = HeaderValue::from_static("application/vnd.ipld.raw");
@@ -59,8 +65,8 @@ impl FromStr for GatewayUrl {
     }
 }
 
-impl std::fmt::Display for GatewayUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for GatewayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url)
     }
 }
@@ -70,7 +76,7 @@ impl std::fmt::Display for GatewayUrl {
 pub struct ClientOptions {
     /// Which addresses are asked.
     pub addresses: Addresses,
-    /// Longest time of one request, its connection included.
+    /// Longest wait for an answer to begin, its connection included, and then for each piece of it.
     pub timeout: Duration,
     /// PEM file of the roots to trust, in place of those of this computer.
     pub roots: Option<PathBuf>,
@@ -92,7 +98,7 @@ pub enum FetchError {
         /// How long it wants to be left alone.
         retry_after: Option<Duration>,
     },
-    /// No whole answer in time.
+    /// Nothing came for so long, or the whole took many times as long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     /// The host has no address that may be asked.
@@ -131,7 +137,18 @@ impl Client {
     /// # Cancellation
     /// Safe: the request is given up.
     pub async fn block(&self, gateway: &GatewayUrl, cid: &Cid) -> Result<Block, FetchError> {
-        let bytes = self.get(format!("{gateway}/ipfs/{cid}?format=raw"), BLOCK, MAX_BLOCK_BYTES).await?;
+        self.block_in_pieces(gateway, cid, |_| ()).await
+    }
+
+    /// As [`Self::block`]; `on_piece` is told the length of each piece as it comes.
+    pub(super) async fn block_in_pieces(
+        &self,
+        gateway: &GatewayUrl,
+        cid: &Cid,
+        on_piece: impl FnMut(usize),
+    ) -> Result<Block, FetchError> {
+        let url = format!("{gateway}/ipfs/{cid}?format=raw");
+        let bytes = self.get(url, BLOCK, MAX_BLOCK_BYTES, on_piece).await?;
         let (cid, len_bytes) = (*cid, bytes.len());
         let verify = move || Block::verify(cid, bytes).map_err(|_| FetchError::Corrupt);
         if len_bytes <= HASH_INLINE_BYTES {
@@ -169,25 +186,50 @@ impl Client {
     pub async fn record(&self, gateway: &GatewayUrl, name: &Name) -> Result<Bytes, FetchError> {
         const TYPE: HeaderValue = HeaderValue::from_static("application/vnd.ipfs.ipns-record");
         let url = format!("{gateway}/ipns/{name}?format=ipns-record");
-        self.get(url, TYPE, MAX_IPNS_RECORD_BYTES).await
+        self.get(url, TYPE, MAX_IPNS_RECORD_BYTES, |_| ()).await
     }
 
-    async fn get(&self, url: String, accept: HeaderValue, max_bytes: usize) -> Result<Bytes, FetchError> {
-        let exchange = async {
-            let mut answer = self.web.ask(Method::GET, &url, accept).await?;
-            if answer.status != StatusCode::OK {
-                return Err(refusal(answer.status, &answer.headers));
+    async fn get(
+        &self,
+        url: String,
+        accept: HeaderValue,
+        max_bytes: usize,
+        on_piece: impl FnMut(usize),
+    ) -> Result<Bytes, FetchError> {
+        let asking = self.web.ask(Method::GET, &url, accept);
+        let timeout = |_| FetchError::Timeout(self.timeout);
+        let answer = tokio::time::timeout(self.timeout, asking).await.map_err(timeout)??;
+        if answer.status != StatusCode::OK {
+            return Err(refusal(answer.status, &answer.headers));
+        }
+        let pieces = stream::unfold(answer.body, |mut body| async move { Some((body.next().await?, body)) });
+        gather(pieces, self.timeout, max_bytes, on_piece).await
+    }
+}
+
+/// Puts an answer together. Between two pieces may be `patience`.
+async fn gather<E: fmt::Display>(
+    pieces: impl Stream<Item = Result<Bytes, E>>,
+    patience: Duration,
+    max_bytes: usize,
+    mut on_piece: impl FnMut(usize),
+) -> Result<Bytes, FetchError> {
+    let (mut pieces, mut bytes) = (std::pin::pin!(pieces), BytesMut::new());
+    let end = Instant::now() + patience * MAX_WAITS;
+    loop {
+        let wait = end.min(Instant::now() + patience);
+        let piece = tokio::time::timeout_at(wait, pieces.next()).await;
+        match piece.map_err(|_| FetchError::Timeout(patience))? {
+            None => return Ok(bytes.freeze()),
+            Some(Err(error)) => return Err(FetchError::Failed(error.to_string())),
+            Some(Ok(piece)) => {
+                on_piece(piece.len());
+                bytes.extend_from_slice(&piece);
             }
-            let mut bytes = BytesMut::new();
-            while let Some(piece) = answer.body.next().await {
-                bytes.extend_from_slice(&piece.map_err(|error| FetchError::Failed(error.to_string()))?);
-                if bytes.len() > max_bytes {
-                    return Err(FetchError::Failed(format!("the answer is too long, max={max_bytes}")));
-                }
-            }
-            Ok(bytes.freeze())
-        };
-        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(FetchError::Timeout(self.timeout)))
+        }
+        if bytes.len() > max_bytes {
+            return Err(FetchError::Failed(format!("the answer is too long, max={max_bytes}")));
+        }
     }
 }
 

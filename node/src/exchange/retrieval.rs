@@ -161,9 +161,10 @@ impl Asker {
             {
                 let token = CancellationToken::new();
                 asked.insert(*cid.hash(), token.clone());
-                let (client, gateway) = (self.client.clone(), self.gateway.clone());
+                let (client, gateway, signs) =
+                    (self.client.clone(), self.gateway.clone(), Arc::clone(&self.signs));
                 asking.push(async move {
-                    (cid, token.run_until_cancelled(ask(&client, &gateway, cid, kind)).await)
+                    (cid, token.run_until_cancelled(ask(&client, &gateway, &signs, cid, kind)).await)
                 });
             }
             let is_idle = asking.is_empty();
@@ -198,7 +199,6 @@ impl Asker {
                 *failure_count = 0;
                 let len_bytes = block.data().len();
                 self.counters.on_received(None, 1, len_bytes);
-                self.signs.received_bytes.fetch_add(len_bytes as u64, Ordering::Relaxed);
                 PeerEvent::Blocks(vec![block])
             }
             Answer::Presence(presence) => {
@@ -244,9 +244,13 @@ fn take(
     }
 }
 
-async fn ask(client: &Client, gateway: &GatewayUrl, cid: Cid, kind: WantKind) -> Answer {
+async fn ask(client: &Client, gateway: &GatewayUrl, signs: &Signs, cid: Cid, kind: WantKind) -> Answer {
+    // A block that comes slowly is a sign of life before it is there.
+    let on_piece = |len_bytes| {
+        signs.received_bytes.fetch_add(len_bytes as u64, Ordering::Relaxed);
+    };
     let answer = match kind {
-        WantKind::Block => client.block(gateway, &cid).await.map(Answer::Block),
+        WantKind::Block => client.block_in_pieces(gateway, &cid, on_piece).await.map(Answer::Block),
         WantKind::Have => client.has(gateway, &cid).await.map(|()| Answer::Presence(Presence::Have)),
     };
     match answer {

@@ -248,3 +248,25 @@ fn a_gateway_is_named_by_a_url_without_a_question() {
         assert!(text.parse::<GatewayUrl>().is_err(), "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_be_slow_as_long_as_something_comes_and_not_without_end() {
+    let patience = Duration::from_secs(30);
+    // The clock of the test goes on by itself while everybody waits.
+    let pieces = |count: usize, wait: Duration| {
+        stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(wait).await;
+            (sent < count).then(|| (Ok::<_, Infallible>(Bytes::from_static(b"piece")), sent + 1))
+        })
+    };
+    let almost = patience - Duration::from_millis(1);
+    let mut came = Vec::new();
+    let whole = gather(pieces(10, almost), patience, 100, |len_bytes| came.push(len_bytes)).await;
+    assert_eq!((whole.unwrap().len(), came), (50, vec![5; 10]));
+    let stalled = gather(pieces(1, patience * 2), patience, 100, |_| ()).await;
+    assert!(matches!(stalled, Err(FetchError::Timeout(_))), "{stalled:?}");
+    let endless = gather(pieces(usize::MAX, almost), patience, 1000, |_| ()).await;
+    assert!(matches!(endless, Err(FetchError::Timeout(_))), "{endless:?}");
+    let long = gather(pieces(usize::MAX, Duration::ZERO), patience, 100, |_| ()).await;
+    assert!(matches!(long, Err(FetchError::Failed(_))), "{long:?}");
+}
