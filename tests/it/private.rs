@@ -10,10 +10,13 @@ fn key(digit: char) -> String {
     format!("/key/swarm/psk/1.0.0/\n/base16/\n{}\n", digit.to_string().repeat(64))
 }
 
-fn give_key(node: &Node, digit: char) {
+/// What [`key`] makes of `a`, encoded in another way.
+const SAME_KEY: &str = "/key/swarm/psk/1.0.0/\n/base64/\nqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqo=\n";
+
+fn give_key(node: &Node, key: &str) {
     // A private network goes over TCP alone.
     node.set("Addresses.Swarm", json!(["/ip4/127.0.0.1/tcp/0"]));
-    fs::write(node.repo().join("swarm.key"), key(digit)).expect("a file can be written");
+    fs::write(node.repo().join("swarm.key"), key).expect("a file can be written");
 }
 
 #[test]
@@ -21,9 +24,9 @@ fn kubo_with_the_same_key_exchanges_files_with_us_and_one_with_another_key_or_no
     let Some(mut friend) = Node::kubo() else { return };
     let [Some(mut stranger), Some(mut open)] = [Node::kubo(), Node::kubo()] else { return };
     let mut cairn = Node::cairn();
-    give_key(&cairn, 'a');
-    give_key(&friend, 'a');
-    give_key(&stranger, 'b');
+    give_key(&cairn, SAME_KEY);
+    give_key(&friend, &key('a'));
+    give_key(&stranger, &key('b'));
     for node in [&mut cairn, &mut friend, &mut stranger, &mut open] {
         node.start();
     }

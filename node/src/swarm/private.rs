@@ -11,6 +11,7 @@ use std::path::Path;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use multibase::Base;
 use tracing::warn;
 
 use crate::settings::SwarmSettings;
@@ -19,6 +20,9 @@ use crate::settings::reach::ReachSettings;
 use crate::{Error, Kind, Result};
 
 pub use libp2p::pnet::PreSharedKey;
+
+/// Length of a key, in bytes.
+const KEY_BYTES: usize = 32;
 
 /// Name of the file with the key in a repo.
 pub const KEY_FILE: &str = "swarm.key";
@@ -57,19 +61,42 @@ pub(crate) fn join(settings: &mut SwarmSettings, repo: &Path) -> Result<()> {
 
 fn read_key(repo: &Path) -> Result<Option<PreSharedKey>> {
     let path = repo.join(KEY_FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             let message = format!("cannot read {}", path.display());
             return Err(Error::new(Kind::Unavailable, message).with_cause(error));
         }
     };
-    let key = text.parse().map_err(|error| {
-        let form = "three lines: /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits";
-        Error::invalid(format!("{} is no key: {error}; it has {form}", path.display()))
-    })?;
-    Ok(Some(key))
+    let form =
+        "/key/swarm/psk/1.0.0/, then /base16/, /base64/ or /bin/, then 32 bytes so encoded, each on a line";
+    let no_key = || Error::invalid(format!("{} is no key, which is {form}", path.display()));
+    Ok(Some(decode(&bytes).ok_or_else(no_key)?))
+}
+
+/// The key in a file of version 1. Bytes behind it mean nothing.
+///
+/// Source: go-libp2p `core/pnet/codec.go`.
+fn decode(file: &[u8]) -> Option<PreSharedKey> {
+    let (version, rest) = first_line(file)?;
+    let (encoding, rest) = first_line(rest)?;
+    let text = || Some(std::str::from_utf8(rest).ok()?.trim_ascii());
+    let bytes = match (version, encoding) {
+        (b"/key/swarm/psk/1.0.0/", b"/base16/") => {
+            Base::Base16Lower.decode(text()?.get(..2 * KEY_BYTES)?.to_ascii_lowercase()).ok()?
+        }
+        (b"/key/swarm/psk/1.0.0/", b"/base64/") => Base::Base64Pad.decode(text()?).ok()?,
+        (b"/key/swarm/psk/1.0.0/", b"/bin/") => rest.to_vec(),
+        _ => return None,
+    };
+    Some(PreSharedKey::new(*bytes.first_chunk::<KEY_BYTES>()?))
+}
+
+/// A line without what ends it, and what is behind it.
+fn first_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((bytes[..end].trim_ascii_end(), &bytes[end + 1..]))
 }
 
 fn is_public_host(addr: &Multiaddr) -> bool {
@@ -92,7 +119,7 @@ mod tests {
     const KEY: &str = "/key/swarm/psk/1.0.0/\n/base16/\n\
         0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20\n";
 
-    fn joined(key: Option<&str>, change: impl FnOnce(&mut SwarmSettings)) -> Result<SwarmSettings> {
+    fn joined(key: Option<&[u8]>, change: impl FnOnce(&mut SwarmSettings)) -> Result<SwarmSettings> {
         let repo = tempfile::tempdir().unwrap();
         if let Some(key) = key {
             fs::write(repo.path().join(KEY_FILE), key).unwrap();
@@ -110,13 +137,13 @@ mod tests {
         let error = joined(None, |settings| settings.must_be_private = true).unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
         assert!(error.to_string().contains(KEY_FILE), "{error}");
-        assert!(joined(Some(KEY), |settings| settings.must_be_private = true).is_ok());
+        assert!(joined(Some(KEY.as_bytes()), |settings| settings.must_be_private = true).is_ok());
     }
 
     #[test]
     fn with_a_key_only_tcp_and_own_peers_are_left() {
         let own: Multiaddr = format!("/ip4/10.0.0.1/tcp/1/p2p/{}", libp2p::PeerId::random()).parse().unwrap();
-        let private = joined(Some(KEY), |settings| {
+        let private = joined(Some(KEY.as_bytes()), |settings| {
             settings.bootstrap = BOOTSTRAP.iter().map(|addr| addr.parse().unwrap()).collect();
             settings.bootstrap.push(own.clone());
             settings.reach.maps_ports = true;
@@ -125,8 +152,28 @@ mod tests {
         assert_eq!(private.listen, ["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
         assert_eq!((private.bootstrap, private.reach), (vec![own], ReachSettings::NONE));
         assert_eq!(private.private_network.unwrap().to_key_file(), KEY);
-        let error = joined(Some(KEY), |settings| drop(settings.listen.remove(0))).unwrap_err();
+        let error = joined(Some(KEY.as_bytes()), |settings| drop(settings.listen.remove(0))).unwrap_err();
         assert!(error.to_string().contains("TCP"), "{error}");
+    }
+
+    #[test]
+    fn a_key_may_be_written_in_base16_base64_and_as_it_is() {
+        let bytes: [u8; KEY_BYTES] = std::array::from_fn(|index| u8::try_from(index).unwrap() + 1);
+        // Source of the forms: the encoders of coreutils (`basenc`).
+        let base16 = "0102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F20";
+        let base64 = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+        for (encoding, key) in [
+            ("base16", base16.as_bytes()),
+            ("base16", base16.to_lowercase().as_bytes()),
+            ("base64", base64.as_bytes()),
+            ("bin", &bytes),
+        ] {
+            for end in ["\n", "\r\n"] {
+                let head = format!("/key/swarm/psk/1.0.0/{end}/{encoding}/{end}");
+                let settings = joined(Some(&[head.as_bytes(), key].concat()), |_| ()).unwrap();
+                assert_eq!(settings.private_network, Some(PreSharedKey::new(bytes)), "{encoding}");
+            }
+        }
     }
 
     #[test]
@@ -135,9 +182,12 @@ mod tests {
             "",
             "/key/swarm/psk/1.0.0/",
             "/key/swarm/psk/1.0.0/\n/base16/\n01",
-            "/key/swarm/psk/2.0.0/\n/base16/\n00",
+            "/key/swarm/psk/2.0.0/\n/base16/\n0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20",
+            "/key/swarm/psk/1.0.0/\n/base64/\nAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0e",
+            "/key/swarm/psk/1.0.0/\n/base32/\naebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa",
+            "/key/swarm/psk/1.0.0/\n/bin/\nshort",
         ] {
-            assert_eq!(joined(Some(text), |_| ()).unwrap_err().kind(), Kind::Invalid, "{text}");
+            assert_eq!(joined(Some(text.as_bytes()), |_| ()).unwrap_err().kind(), Kind::Invalid, "{text}");
         }
     }
 }
