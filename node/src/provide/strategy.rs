@@ -17,7 +17,8 @@ use crate::store::Store;
 ///
 /// # Differences
 /// `+unique` is accepted and changes nothing: nothing is ever told twice in a turn. So is `+entities`, with which Kubo
-/// leaves out the inside of files; here it is told.
+/// leaves out the inside of files; here it is told. `mfs` adds nothing to others, since this program has no files API;
+/// alone it would tell nothing at all, and is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strategy {
     /// Every block in the store.
@@ -26,13 +27,11 @@ pub struct Strategy {
     pub pinned: bool,
     /// Only what is pinned itself.
     pub roots: bool,
-    /// What the files API holds.
-    pub mfs: bool,
 }
 
 impl Default for Strategy {
     fn default() -> Self {
-        Self { all: true, pinned: false, roots: false, mfs: false }
+        Self { all: true, pinned: false, roots: false }
     }
 }
 
@@ -44,21 +43,26 @@ impl FromStr for Strategy {
             return Ok(Self::default());
         }
         let mut strategy = Self { all: false, ..Self::default() };
-        let mut is_modified = false;
+        let (mut is_modified, mut has_mfs) = (false, false);
         for part in text.split('+') {
             match part {
                 "all" | "flat" => strategy.all = true,
                 "pinned" => strategy.pinned = true,
                 "roots" => strategy.roots = true,
-                "mfs" => strategy.mfs = true,
+                "mfs" => has_mfs = true,
                 "unique" | "entities" => is_modified = true,
                 other => {
-                    return Err(format!("no such strategy: {other:?}; there are all, pinned, roots, mfs"));
+                    return Err(format!("no such strategy: {other:?}; there are all, pinned, roots"));
                 }
             }
         }
-        let Self { all, pinned, roots, mfs } = strategy;
-        match (all, pinned || roots || mfs) {
+        let Self { all, pinned, roots } = strategy;
+        match (all, pinned || roots) {
+            (false, false) if has_mfs => {
+                Err("nothing to be told: mfs alone, and there is no files API here; use all, pinned or roots"
+                    .to_owned())
+            }
+            (true, _) if has_mfs => Err(format!("all cannot be combined with others: {text:?}")),
             (true, true) => Err(format!("all cannot be combined with others: {text:?}")),
             (true, _) if is_modified => Err(format!("all cannot be modified: {text:?}")),
             (false, false) => Err(format!("nothing to be told: {text:?}")),
@@ -69,8 +73,8 @@ impl FromStr for Strategy {
 
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { all, pinned, roots, mfs } = *self;
-        let parts = [(all, "all"), (pinned, "pinned"), (roots, "roots"), (mfs, "mfs")];
+        let Self { all, pinned, roots } = *self;
+        let parts = [(all, "all"), (pinned, "pinned"), (roots, "roots")];
         let parts: Vec<_> = parts.iter().filter(|(is_on, _)| *is_on).map(|(_, name)| *name).collect();
         f.write_str(&parts.join("+"))
     }
@@ -96,7 +100,7 @@ impl Wanted {
     /// Which of these are here, may be given away, and belong to the strategy. Blocks its thread.
     pub(super) fn holds(&self, content: &[Multihash]) -> Result<Vec<bool>> {
         let shared = self.store.shared();
-        let Strategy { all, pinned, roots, mfs: _ } = self.strategy;
+        let Strategy { all, pinned, roots } = self.strategy;
         self.held(content, |id| {
             Ok(all || (pinned && shared.is_kept(id)?) || (roots && shared.is_pinned(id)?))
         })
@@ -148,17 +152,26 @@ mod tests {
             ("all", "all"),
             ("flat", "all"),
             ("pinned", "pinned"),
-            ("pinned+mfs", "pinned+mfs"),
-            ("mfs+pinned", "pinned+mfs"),
+            ("pinned+mfs", "pinned"),
+            ("mfs+pinned", "pinned"),
             ("pinned+unique", "pinned"),
-            ("pinned+mfs+entities", "pinned+mfs"),
+            ("pinned+mfs+entities", "pinned"),
             ("roots", "roots"),
         ] {
             assert_eq!(text.parse::<Strategy>().unwrap().to_string(), expected, "{text}");
         }
-        for text in
-            ["nothing", "all+pinned", "pinned+", "+", "unique", "entities", "all+unique", "all+entities"]
-        {
+        for text in [
+            "nothing",
+            "all+pinned",
+            "pinned+",
+            "+",
+            "unique",
+            "entities",
+            "all+unique",
+            "all+entities",
+            "mfs",
+            "all+mfs",
+        ] {
             assert!(text.parse::<Strategy>().is_err(), "{text}");
         }
     }
