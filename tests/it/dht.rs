@@ -33,7 +33,17 @@ fn content_is_found_through_the_dht_by_a_node_that_was_not_told_its_source() {
 
     let cid = source.add(&file);
     // The root is announced in the background; `routing provide` ends when it is.
-    source.run(&["routing", "provide", &cid]).text();
+    source.run(&["routing", "provide", "-r", &cid]).text();
+    // A peer that is not connected is found, once others know it, and asked who it is.
+    let mut told = Value::Null;
+    until("the source to tell who it is", || {
+        let answer = reader.run(&["id", "--timeout=30s", &peer_id(&source)]);
+        told = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+        answer.status.success()
+    });
+    assert_eq!(told["ID"], json!(peer_id(&source)), "{told}");
+    assert!(told["AgentVersion"].as_str().is_some_and(|agent| agent.starts_with("cairn/")), "{told}");
+    assert!(told["Addresses"].as_array().is_some_and(|addrs| !addrs.is_empty()), "{told}");
     let providers = reader.run(&["routing", "findprovs", "--timeout=30s", "-n", "1", &cid]).text();
     assert_eq!(providers, peer_id(&source));
     // Programs ask the gateway for the same.

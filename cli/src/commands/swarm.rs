@@ -262,6 +262,9 @@ pub(crate) enum Routing {
         /// CIDs.
         #[arg(required = true, value_name = "CID")]
         keys: Vec<String>,
+        /// And everything below it, one by one; `provide once -r` is faster and does not wait.
+        #[arg(long, short)]
+        recursive: bool,
     },
 }
 
@@ -285,7 +288,9 @@ pub(super) async fn routing(command: Routing, session: &Session) -> Result<()> {
             let command = Put { key, allow_offline, files: Some(walk::files(vec![path])) };
             session.print(command, |out, event| super::line!(out, "{}", event.id)).await
         }
-        Routing::Provide { keys } => session.print(Provide { keys }, |_, _| Ok(())).await,
+        Routing::Provide { keys, recursive } => {
+            session.print(Provide { keys, recursive }, |_, _| Ok(())).await
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! `id`.
 
+use std::time::Duration;
+
 use cairn_node::settings::config::Config;
+use cairn_node::swarm::{self, PeerInfo};
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +12,11 @@ use super::swarm::{key_text, with_peer};
 use crate::command::{Binder, Command, JsonEvent, Output};
 use crate::context::Context;
 use crate::error::{Error, Result};
+
+/// How often is looked whether a peer has said who it is.
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// Longest wait for a connected peer to say who it is.
+const TELL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tells who this node is, or what it knows of another.
 #[derive(Debug, Clone, Default)]
@@ -86,36 +94,42 @@ async fn with_addresses(context: &Context, own: Identity) -> Result<Identity> {
     Ok(Identity { addresses: Some(addresses), protocols: Some(swarm.protocols()), ..own })
 }
 
-/// What is known of another peer: from its connection, or else from the DHT.
+/// What another peer tells of itself: it is connected to first, as Kubo does.
 async fn other(context: &Context, peer: PeerId) -> Result<Identity> {
     let node = context.node().await?;
     let (Some(swarm), Some(routing)) = (node.swarm(), node.routing()) else { return Err(Error::offline()) };
-    let unknown = Identity {
-        id: peer.to_string(),
-        public_key: String::new(),
-        addresses: None,
-        agent_version: String::new(),
-        protocols: None,
+    if info_of(swarm, peer).await?.is_none() && swarm.connect(peer, Vec::new()).await.is_err() {
+        swarm.connect(peer, routing.find_peer(peer).await?).await?;
+    }
+    let told = async {
+        let mut looks = tokio::time::interval(LOOK_PERIOD);
+        loop {
+            looks.tick().await;
+            match info_of(swarm, peer).await? {
+                Some(info) if info.public_key.is_some() => return Ok(info),
+                Some(_) => {}
+                None => return Err(Error::new(format!("the peer closed the connection, peer={peer}"))),
+            }
+        }
     };
-    let connections: Vec<_> = swarm.peers().await?.into_iter().filter(|info| info.peer == peer).collect();
-    if let Some(first) = connections.first() {
-        let addresses = connections.iter().map(|info| with_peer(&info.addr, peer)).collect();
-        return Ok(Identity {
-            addresses: Some(addresses),
-            public_key: first.public_key.as_ref().map(key_text).unwrap_or_default(),
-            agent_version: first.agent.clone(),
-            protocols: Some(first.protocols.clone()),
-            ..unknown
-        });
-    }
-    let addresses = routing.find_peer(peer).await?;
-    if addresses.is_empty() {
-        return Err(Error::new(format!("routing: not found, peer={peer}")));
-    }
+    let silent = |_| Error::new(format!("the peer does not say who it is, peer={peer}"));
+    let info = tokio::time::timeout(TELL_TIMEOUT, told).await.map_err(silent)??;
+    let known = swarm.known_addrs().await?.into_iter().filter(|(known, _)| *known == peer);
+    let addrs = known.flat_map(|(_, addrs)| addrs).chain([info.addr]);
+    let mut addresses: Vec<_> = addrs.map(|addr| with_peer(&addr, peer)).collect();
+    addresses.sort();
+    addresses.dedup();
     Ok(Identity {
-        addresses: Some(addresses.iter().map(|address| with_peer(address, peer)).collect()),
-        ..unknown
+        id: peer.to_string(),
+        public_key: info.public_key.as_ref().map(key_text).unwrap_or_default(),
+        addresses: Some(addresses),
+        agent_version: info.agent,
+        protocols: Some(info.protocols),
     })
+}
+
+async fn info_of(swarm: &swarm::Handle, peer: PeerId) -> Result<Option<PeerInfo>> {
+    Ok(swarm.peers().await?.into_iter().find(|info| info.peer == peer))
 }
 
 /// What the repo alone says of its node.

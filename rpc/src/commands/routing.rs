@@ -5,7 +5,7 @@ use cairn_node::routing::Handle;
 use cairn_node::swarm::Provider;
 use cairn_proto::ipns::Name;
 use cairn_proto::limits::MAX_IPNS_RECORD_BYTES;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use libp2p::{Multiaddr, PeerId};
 use multibase::Base;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ use crate::command::{Binder, Command, JsonEvent, Output};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::files::Files;
+
+/// Keys that are told at the same time.
+const MAX_ANNOUNCED: usize = 8;
 
 /// Kind of an event: a peer that was looked for. Source: go-libp2p `core/routing/query.go`.
 pub const FINAL_PEER: u8 = 2;
@@ -135,6 +138,8 @@ pub(super) fn parse_peer(text: &str) -> Result<PeerId> {
 pub struct Provide {
     /// CIDs.
     pub keys: Vec<String>,
+    /// And everything below them.
+    pub recursive: bool,
 }
 
 impl Command for Provide {
@@ -142,10 +147,8 @@ impl Command for Provide {
     type Event = QueryEvent;
 
     fn bind(&mut self, binder: &mut Binder) -> Result<()> {
-        let mut recursive = false;
         binder.args("key", 1, &mut self.keys)?;
-        binder.option("recursive", "r", &mut recursive)?;
-        if recursive { Err(Error::client("this option is not there yet: recursive")) } else { Ok(()) }
+        binder.option("recursive", "r", &mut self.recursive)
     }
 
     async fn run(self, context: Context, _output: Output<QueryEvent>) -> Result<()> {
@@ -166,8 +169,19 @@ impl Command for Provide {
             return Err(error);
         }
         let routing = online(&context).await?;
-        for cid in cids {
+        for cid in &cids {
             routing.provide(*cid.hash()).await?;
+        }
+        if !self.recursive {
+            return Ok(());
+        }
+        let mut local = context.clone();
+        local.options.offline = true;
+        let session = local.session().await?;
+        for root in &cids {
+            let links = session.references(root, None, true).map_ok(|link| *link.child.hash());
+            let provide = |hash| async move { routing.provide(hash).await.map_err(Error::from) };
+            links.map_err(Error::from).try_for_each_concurrent(MAX_ANNOUNCED, provide).await?;
         }
         Ok(())
     }
