@@ -32,7 +32,7 @@ pub struct ReachSettings {
     pub relay_service: Option<RelayLimits>,
     /// Turn connections through a relay into direct ones (DCUtR).
     pub punches_holes: bool,
-    /// Have the router open ports (UPnP).
+    /// Have the router open ports (UPnP, NAT-PMP).
     pub maps_ports: bool,
 }
 

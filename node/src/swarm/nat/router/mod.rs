@@ -1,16 +1,20 @@
-//! Has the router of the local network open ports for this node (UPnP).
+//! Has the router of the local network open ports for this node, by UPnP or NAT-PMP.
 //!
 //! What the router promises is not taken for granted: an address at it is a candidate like those that peers see, and told to
 //! nobody before a peer has dialled it. Source: UPnP Device Architecture 1.1, WANIPConnection:1.
 
+mod pmp;
 mod soap;
 mod ssdp;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::{FutureExt as _, select_ok};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::multiaddr::Protocol;
@@ -22,8 +26,6 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
-
-use soap::Router;
 
 /// How long a port stays open unless it is asked for again.
 const LEASE: Duration = Duration::from_secs(3600);
@@ -39,7 +41,7 @@ const ADDR_QUEUE: usize = 16;
 const MAX_PORTS: usize = 8;
 
 /// A port of this computer that others shall reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Port {
     is_tcp: bool,
     number: u16,
@@ -60,8 +62,41 @@ impl Port {
         }
     }
 
+    /// The same kind of port with another number.
+    fn at<'a>(self, number: u16) -> Protocol<'a> {
+        if self.is_tcp { Protocol::Tcp(number) } else { Protocol::Udp(number) }
+    }
+
+    /// Its name in UPnP.
     fn protocol(self) -> &'static str {
         if self.is_tcp { "TCP" } else { "UDP" }
+    }
+}
+
+/// A router that opens ports.
+#[derive(Debug)]
+enum Router {
+    Upnp(soap::Router),
+    Pmp(pmp::Router),
+}
+
+impl Router {
+    /// Lets in what comes for a port of its own, which it returns.
+    async fn open(&self, port: Port) -> io::Result<u16> {
+        match self {
+            Self::Upnp(router) => {
+                router.open(port.protocol(), port.number, LEASE).await?;
+                Ok(port.number)
+            }
+            Self::Pmp(router) => router.open(port.is_tcp, port.number, LEASE).await,
+        }
+    }
+
+    async fn close(&self, port: Port) -> io::Result<()> {
+        match self {
+            Self::Upnp(router) => router.close(port.protocol(), port.number).await,
+            Self::Pmp(router) => router.open(port.is_tcp, port.number, Duration::ZERO).await.map(drop),
+        }
     }
 }
 
@@ -74,12 +109,14 @@ pub(in crate::swarm) struct Ports {
 pub(in crate::swarm) struct Keeper {
     addrs: mpsc::Sender<Multiaddr>,
     search: SocketAddr,
+    /// Where a router is asked that does not answer searches.
+    gateway: fn() -> Option<SocketAddr>,
 }
 
 /// The part that keeps ports open, and the part that tells the swarm.
 pub(in crate::swarm) fn new() -> (Keeper, Ports) {
     let (sender, addrs) = mpsc::channel(ADDR_QUEUE);
-    (Keeper { addrs: sender, search: ssdp::MULTICAST }, Ports { addrs })
+    (Keeper { addrs: sender, search: ssdp::MULTICAST, gateway: pmp::gateway }, Ports { addrs })
 }
 
 impl Keeper {
@@ -108,7 +145,7 @@ impl Keeper {
         if let Some((router, ports)) = open {
             let close = async {
                 for port in ports {
-                    if let Err(error) = router.close(port.protocol(), port.number).await {
+                    if let Err(error) = router.close(port).await {
                         debug!(%error, port = port.number, "port stays open at the router until its lease ends");
                     }
                 }
@@ -119,25 +156,43 @@ impl Keeper {
     }
 
     /// Looks for the router and has it open the ports.
-    async fn open(&self, listen: &[Multiaddr]) -> std::io::Result<(Router, Vec<Port>)> {
-        let router = Router::at(&ssdp::find(self.search).await?).await?;
-        let ip = IpAddr::V4(router.public_ip().await?);
-        let mut ports: Vec<Port> = Vec::new();
+    async fn open(&self, listen: &[Multiaddr]) -> io::Result<(Router, Vec<Port>)> {
+        let (router, ip) = self.find().await?;
+        let ip = IpAddr::V4(ip);
+        let mut ports: HashMap<Port, u16> = HashMap::new();
         for addr in listen {
             let Some(port) = Port::of(addr) else { continue };
-            if !ports.contains(&port) {
-                if ports.len() == MAX_PORTS {
-                    continue;
-                }
-                router.open(port.protocol(), port.number, LEASE).await?;
-                ports.push(port);
-            }
-            let at_router = addr.replace(0, |_| Some(ip.into())).unwrap_or_else(|| addr.clone());
+            let opened = match ports.get(&port) {
+                Some(opened) => *opened,
+                None if ports.len() == MAX_PORTS => continue,
+                None => router.open(port).await?,
+            };
+            ports.insert(port, opened);
+            let at_router = addr.replace(0, |_| Some(ip.into()));
+            let at_router = at_router.and_then(|addr| addr.replace(1, |_| Some(port.at(opened))));
+            let Some(at_router) = at_router else { continue };
             debug!(addr = %at_router, "port opened at the router");
             // Closed only when the swarm stops.
             let _ = self.addrs.send(at_router).await;
         }
-        Ok((router, ports))
+        Ok((router, ports.into_keys().collect()))
+    }
+
+    /// The router that answers first, and its address on the other side.
+    async fn find(&self) -> io::Result<(Router, Ipv4Addr)> {
+        let upnp = async {
+            let router = soap::Router::at(&ssdp::find(self.search).await?).await?;
+            let ip = router.public_ip().await?;
+            Ok::<_, io::Error>((Router::Upnp(router), ip))
+        };
+        let pmp = async {
+            let none = || io::Error::new(io::ErrorKind::NotFound, "no route leads to a router");
+            let router = pmp::Router::at((self.gateway)().ok_or_else(none)?).await?;
+            let ip = router.public_ip().await?;
+            Ok::<_, io::Error>((Router::Pmp(router), ip))
+        };
+        let (found, _) = select_ok([upnp.boxed(), pmp.boxed()]).await?;
+        Ok(found)
     }
 }
 
@@ -247,7 +302,7 @@ mod tests {
     async fn ports_are_opened_told_as_candidates_and_closed_at_the_end() {
         let (search, asked) = router().await;
         let (sender, mut addrs) = mpsc::channel(ADDR_QUEUE);
-        let keeper = Keeper { addrs: sender, search };
+        let keeper = Keeper { addrs: sender, search, gateway: || None };
         let listen =
             ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.7.2/tcp/4001", "/ip4/192.168.7.2/udp/4001/quic-v1"];
         let listen = listen.iter().map(|addr| addr.parse().unwrap()).collect();
@@ -273,5 +328,54 @@ mod tests {
         ] {
             assert!(tcp.contains(field), "{field}\n{tcp}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_router_that_speaks_nat_pmp_alone_opens_ports_and_may_choose_others() {
+        // It answers no search, and is asked on a port that the test cannot choose before.
+        static ROUTER: std::sync::OnceLock<SocketAddr> = std::sync::OnceLock::new();
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let router = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        ROUTER.set(router.local_addr().unwrap()).unwrap();
+        let answering = tokio::spawn(async move {
+            let (mut buffer, mut asked) = ([0; 64], Vec::new());
+            while asked.len() < 5 {
+                let (len, from) = router.recv_from(&mut buffer).await.unwrap();
+                let answer = match &buffer[..len] {
+                    // RFC 6886, 3.2: version, operation, result, time since the start, address.
+                    [0, 0] => vec![0, 128, 0, 0, 0, 0, 0, 9, 11, 22, 33, 44],
+                    // 3.3: the same, then both ports and the lease. UDP goes to another port here.
+                    [0, op @ (1 | 2), 0, 0, high, low, _, _, lease @ ..] => {
+                        let mapped = if *op == 1 { [0x13, 0x88] } else { [*high, *low] };
+                        let head = [0, op | 128, 0, 0, 0, 0, 0, 9, *high, *low];
+                        [head.as_slice(), &mapped, lease].concat()
+                    }
+                    other => panic!("{other:?}"),
+                };
+                // A question may come twice.
+                if !asked.contains(&buffer[..len].to_vec()) {
+                    asked.push(buffer[..len].to_vec());
+                }
+                router.send_to(&answer, from).await.unwrap();
+            }
+            asked
+        });
+        let (sender, mut addrs) = mpsc::channel(ADDR_QUEUE);
+        let search = silent.local_addr().unwrap();
+        let keeper = Keeper { addrs: sender, search, gateway: || ROUTER.get().copied() };
+        let listen = ["/ip4/192.168.7.2/tcp/4001", "/ip4/192.168.7.2/udp/4001/quic-v1"];
+        let (router, ports) = keeper.open(&listen.map(|addr| addr.parse().unwrap())).await.unwrap();
+        for expected in ["/ip4/11.22.33.44/tcp/4001", "/ip4/11.22.33.44/udp/5000/quic-v1"] {
+            assert_eq!(addrs.recv().await.unwrap().to_string(), expected);
+        }
+        for port in ports {
+            // The last answer may be cut off with the router, which ends after it.
+            let _ = router.close(port).await;
+        }
+        let mut closing = answering.await.unwrap().split_off(3);
+        closing.sort_unstable();
+        // 3.4: no port, no lease.
+        let closed = |op| [0, op, 0, 0, 0x0f, 0xa1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(closing, [closed(1), closed(2)]);
     }
 }
