@@ -1,21 +1,26 @@
 //! Asks peers to dial addresses of ours (the client of AutoNAT v2).
 //!
 //! libp2p's client has every address tested that any peer claims to have seen us at, private ones too, and keeps them all.
-//! Here only a few public ones get that far.
+//! Here only a few public ones get that far. It also never tests an address again that was dialled in vain, and cannot be
+//! told to: here it is replaced by a new one from time to time, while there are such addresses.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use libp2p::autonat::v2::client;
-use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::swarm::behaviour::{NewExternalAddrCandidate, NewListenAddr};
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::swarm::behaviour::{
+    ConnectionClosed, ConnectionEstablished, NewExternalAddrCandidate, NewListenAddr,
+};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
     ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::Sleep;
 
 use crate::swarm::address;
 
@@ -29,6 +34,11 @@ const MAX_UNANSWERED: Duration = Duration::from_secs(30);
 /// Tests asked for in a row without an answer, before peers are left alone until there is another address. Some refuse to
 /// test an address, and libp2p's client asks again every five seconds.
 const MAX_ASKED: u32 = 60;
+
+/// How long after a test an address is tested again that nobody has reached since.
+///
+/// Source: go-libp2p `p2p/host/basic/addrs_reachability_tracker.go` (1 h once a result is certain).
+const RETEST_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What a test says.
 #[derive(Debug)]
@@ -44,6 +54,12 @@ pub(in crate::swarm) enum Event {
 pub(in crate::swarm) struct Probe {
     client: client::Behaviour,
     candidates: HashSet<Multiaddr>,
+    /// Those of them that nobody reached.
+    unreached: HashSet<Multiaddr>,
+    /// When these are tested again.
+    retest: Option<Pin<Box<Sleep>>>,
+    /// Open connections, of which a new client has to know.
+    connections: HashMap<ConnectionId, (PeerId, ConnectedPoint)>,
     /// Since when peers are asked in vain.
     unanswered_since: Option<Instant>,
     /// That is too long, and nobody was told.
@@ -57,9 +73,48 @@ impl Probe {
     fn on_candidate(&mut self, addr: &Multiaddr) {
         if self.takes(addr) {
             self.asked_count = 0;
+            self.unreached.insert(addr.clone());
             let candidate = NewExternalAddrCandidate { addr };
             self.client.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
         }
+    }
+
+    /// An address was dialled.
+    fn on_tested(&mut self, test: &client::Event) {
+        (self.unanswered_since, self.asked_count) = (None, 0);
+        if test.result.is_ok() {
+            self.unreached.remove(&test.tested_addr);
+        }
+    }
+
+    /// Has everything tested again that nobody reached, when it is time. Peers are asked that are met from then on: only once
+    /// does a connection tell that its peer tests addresses.
+    fn poll_retest(&mut self, cx: &mut Context<'_>) {
+        if self.unreached.is_empty() {
+            return;
+        }
+        let timer = self.retest.get_or_insert_with(|| Box::pin(tokio::time::sleep(RETEST_INTERVAL)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        timer.as_mut().reset(tokio::time::Instant::now() + RETEST_INTERVAL);
+        // It counts only once it is polled again.
+        cx.waker().wake_by_ref();
+        self.client = client::Behaviour::default();
+        for (id, (peer_id, endpoint)) in &self.connections {
+            self.client.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: *peer_id,
+                connection_id: *id,
+                endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+        }
+        for addr in &self.unreached {
+            let candidate = NewExternalAddrCandidate { addr };
+            self.client.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
+        }
+        (self.unanswered_since, self.asked_count) = (None, 0);
     }
 
     /// A test is about to be asked for; whether it is.
@@ -111,7 +166,21 @@ impl NetworkBehaviour for Probe {
             // Peers that see the node at an address that it tells anyway are not heard of.
             FromSwarm::NewListenAddr(NewListenAddr { addr, .. }) => self.on_candidate(addr),
             FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }) => self.on_candidate(addr),
-            event => self.client.on_swarm_event(event),
+            event => {
+                match &event {
+                    FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                        peer_id,
+                        connection_id,
+                        endpoint,
+                        ..
+                    }) => drop(self.connections.insert(*connection_id, (*peer_id, (*endpoint).clone()))),
+                    FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
+                        self.connections.remove(connection_id);
+                    }
+                    _ => {}
+                }
+                self.client.on_swarm_event(event);
+            }
         }
     }
 
@@ -120,13 +189,14 @@ impl NetworkBehaviour for Probe {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.poll_retest(cx);
         loop {
             if std::mem::take(&mut self.is_unanswered) {
                 return Poll::Ready(ToSwarm::GenerateEvent(Event::Unanswered));
             }
             let Poll::Ready(action) = self.client.poll(cx) else { return Poll::Pending };
-            match action {
-                ToSwarm::GenerateEvent(_) => (self.unanswered_since, self.asked_count) = (None, 0),
+            match &action {
+                ToSwarm::GenerateEvent(test) => self.on_tested(test),
                 // What is not asked stays pending there, and is not asked again.
                 ToSwarm::NotifyHandler { .. } if !self.asks(Instant::now()) => continue,
                 _ => {}
@@ -168,6 +238,45 @@ mod tests {
         assert!(!probe.is_unanswered);
         probe.asks(start + MAX_UNANSWERED);
         assert!(probe.is_unanswered);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_nobody_reached_are_tested_again_after_a_while_and_peers_asked_anew() {
+        let (mut probe, peer, id) = (Probe::default(), PeerId::random(), ConnectionId::new_unchecked(1));
+        let addr: Multiaddr = "/ip4/1.2.3.4/tcp/4001".parse().unwrap();
+        let endpoint = ConnectedPoint::Dialer {
+            address: "/ip4/5.6.7.8/tcp/4001".parse().unwrap(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        probe.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: id,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        probe.on_candidate(&addr);
+        while probe.asks(Instant::now()) {}
+        let look = |probe: &mut Probe| {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(probe.poll(&mut cx).is_pending());
+            probe.asked_count
+        };
+        assert!(look(&mut probe) > MAX_ASKED);
+        tokio::time::advance(RETEST_INTERVAL - Duration::from_secs(1)).await;
+        assert!(look(&mut probe) > MAX_ASKED);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(look(&mut probe), 0);
+        // The new client knows the connection, or it would say that this cannot be.
+        probe.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+            peer_id: peer,
+            connection_id: id,
+            endpoint: &endpoint,
+            cause: None,
+            remaining_established: 0,
+        }));
+        assert!(probe.connections.is_empty());
     }
 
     #[test]
