@@ -5,8 +5,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cairn_node::Node;
 use cairn_node::pins::PinKind;
+use cairn_node::settings::config::{Config, FILE_NAME};
+use cairn_node::{Node, repair};
 use rand::seq::IteratorRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -18,6 +19,8 @@ const FOLDER: &str = "CAIRN_HURT_REPO";
 const WORLD: &str = "CAIRN_HURT_WORLD";
 const SEED: &str = "CAIRN_HURT_SEED";
 const STEPS: &str = "CAIRN_HURT_STEPS";
+/// Set when the child makes backups too.
+const BACKUPS: &str = "CAIRN_HURT_BACKUPS";
 
 /// The command that runs the child: `steps` random operations on `repo`.
 pub(super) fn command(world: &World, repo: &Path, seed: u64, steps: usize) -> Command {
@@ -29,6 +32,23 @@ pub(super) fn command(world: &World, repo: &Path, seed: u64, steps: usize) -> Co
         .env(SEED, seed.to_string())
         .env(STEPS, steps.to_string());
     command
+}
+
+/// The same with backups, each in the [`backup`] folder of its number.
+pub(super) fn command_with_backups(world: &World, repo: &Path, seed: u64, steps: usize) -> Command {
+    let mut command = command(world, repo, seed, steps);
+    command.env(BACKUPS, "1");
+    command
+}
+
+/// Where backups are made: below the repo, so that file calls in there fail as well.
+pub(super) fn backups(repo: &Path) -> PathBuf {
+    repo.join("backups")
+}
+
+/// Folder of a backup.
+pub(super) fn backup(repo: &Path, number: usize) -> PathBuf {
+    backups(repo).join(number.to_string())
 }
 
 /// Does nothing by itself: it is what [`command`] runs.
@@ -46,6 +66,7 @@ async fn a_process_that_is_hurt() {
         world: World::read(Path::new(&world)),
         repo: repo.into(),
         random: ChaCha8Rng::seed_from_u64(seed.parse().unwrap()),
+        backups: variable(BACKUPS).map(|_| 0),
     };
     let result = hurt.run(steps.parse().unwrap()).await;
     if let Err(error) = result {
@@ -57,6 +78,8 @@ struct Hurt {
     world: World,
     repo: PathBuf,
     random: ChaCha8Rng,
+    /// Number of the next backup.
+    backups: Option<usize>,
 }
 
 impl Hurt {
@@ -77,7 +100,7 @@ impl Hurt {
 
     async fn step(&mut self, node: &Node) -> cairn_node::Result<()> {
         let n = self.random.random_range(0..self.world.roots.len());
-        match self.random.random_range(0..12) {
+        match self.random.random_range(0..if self.backups.is_some() { 14 } else { 12 }) {
             0..4 => {
                 println!("begin {n}");
                 self.world.add(node, n, true).await?;
@@ -117,12 +140,25 @@ impl Hurt {
                     println!("unpinned {n}");
                 }
             }
-            _ => {
+            10..12 => {
                 println!("collecting");
                 node.collect(|_| ()).await?;
                 println!("collected");
             }
+            _ => self.back_up(node).await?,
         }
+        Ok(())
+    }
+
+    async fn back_up(&mut self, node: &Node) -> cairn_node::Result<()> {
+        let number = self.backups.as_mut().expect("a run without backups has no such step");
+        *number += 1;
+        std::fs::create_dir_all(backups(&self.repo)).unwrap();
+        if !self.repo.join(FILE_NAME).exists() {
+            Config::generate().save(&self.repo)?;
+        }
+        repair::backup(node.store(), &self.repo, &backup(&self.repo, *number)).await?;
+        println!("saved {number}");
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use cairn_node::builder::Builder;
 use cairn_node::dag::AddOptions;
 use cairn_node::settings::config::Config;
-use cairn_node::{Kind, Node};
+use cairn_node::{Kind, Node, repair};
 use cairn_proto::cid::Cid;
 use cairn_proto::content::{DagScope, SessionOptions};
 use cairn_proto::path::ContentPath;
@@ -156,6 +156,8 @@ struct Promises {
     open_ended: BTreeSet<usize>,
     /// Stored for good, but nothing keeps them from a collection.
     stored: BTreeSet<usize>,
+    /// The last backup, and what was pinned when it was made.
+    saved: Option<(usize, BTreeSet<usize>)>,
     /// Operations that ended well, and in an error.
     done_count: usize,
     failures: Vec<String>,
@@ -177,6 +179,7 @@ impl Promises {
                 "pinned" => _ = (self.open_ended.remove(&n), self.pinned.insert(n)),
                 "unpinned" => _ = (self.open_ended.remove(&n), self.pinned.remove(&n)),
                 "stored" => _ = self.stored.insert(n),
+                "saved" => self.saved = Some((n, self.pinned.clone())),
                 _ => continue,
             }
             self.done_count += usize::from(verb != "begin");
@@ -205,5 +208,16 @@ impl Promises {
         }
         assert!(found.is_empty(), "pins that nobody made: {found:?}");
         node.shutdown().await.unwrap();
+    }
+
+    /// The last backup has what was pinned when it was made, whatever came after it. Says whether there was one.
+    async fn check_saved(&mut self, world: &World, repo: &Path) -> bool {
+        let Some((number, pinned)) = self.saved.take() else { return false };
+        let folder = cairn_tests::fast_folder();
+        let restored = folder.path().join("restored");
+        repair::restore(&child::backup(repo, number), &restored).await.unwrap();
+        let mut promises = Self { pinned, ..Self::default() };
+        promises.check(world, &restored).await;
+        true
     }
 }
