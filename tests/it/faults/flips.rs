@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cairn_node::builder::STORE_DIR;
 use cairn_node::repair::salvage;
@@ -22,7 +23,7 @@ const STEPS: usize = 40;
 const AT_ONCE: usize = 4;
 
 /// `CAIRN_TEST_FLIPS` says how many.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_in_any_file_is_noticed_and_costs_no_more_than_its_file() {
     let Some(shim) = shim() else { return };
     let flips = count("CAIRN_TEST_FLIPS", 400);
@@ -52,14 +53,19 @@ async fn a_flipped_bit_in_any_file_is_noticed_and_costs_no_more_than_its_file() 
     assert!(!whole.blocks.is_empty() && !whole.pins.is_empty());
     let places: Vec<_> =
         (0..flips).map(|_| (pristine.place(&mut random), random.random_range(0..8))).collect();
-    let outcomes = stream::iter(&places).map(|((name, at), bit)| {
-        let flip = (name.as_path(), *at, *bit);
-        let (pristine, whole) = (&pristine, &whole);
-        async move { (flip, pristine.outcome(flip, whole).await) }
+    let (pristine, whole) = (Arc::new(pristine), Arc::new(whole));
+    let outcomes = stream::iter(places).map(|((name, at), bit)| {
+        let (pristine, whole) = (Arc::clone(&pristine), Arc::clone(&whole));
+        tokio::spawn(async move {
+            let outcome = pristine.outcome((&name, at, bit), &whole).await;
+            (name, at, bit, outcome)
+        })
     });
     let mut found = BTreeMap::<String, [usize; 3]>::new();
     let mut outcomes = outcomes.buffer_unordered(AT_ONCE);
-    while let Some((flip, outcome)) = outcomes.next().await {
+    while let Some(outcome) = outcomes.next().await {
+        let (name, at, bit, outcome) = outcome.unwrap();
+        let flip = (name.as_path(), at, bit);
         let counts = found.entry(kind_of(flip.0)).or_default();
         counts[outcome as usize] += 1;
         if outcome == Outcome::Refused && counts[outcome as usize] == 1 {
