@@ -100,6 +100,10 @@ pub enum EncodeError {
 /// Blocks of codecs without links, and of codecs that are not known, have none. The CIDs are well-formed but
 /// not held against [`crate::cid::check`]: a node may link what nobody can fetch and still be read.
 ///
+/// # Differences
+/// Plain JSON has no links in Kubo either. Kubo refuses plain CBOR that has the tag of a link; here it is a leaf like any
+/// other (test `nodes_have_the_same_cids_and_texts_in_both`).
+///
 /// # Errors
 /// [`DecodeError::Malformed`] for bytes that are not of the block's codec.
 pub fn links(block: &Block) -> Result<Vec<Cid>, DecodeError> {
