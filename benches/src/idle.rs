@@ -1,6 +1,5 @@
 //! A daemon that has nothing to do.
 
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,7 +7,7 @@ use cairn_tests::Node;
 
 use crate::Args;
 use crate::contest::{Contest, Contestant};
-use crate::measure::{Cost, Meter, memory};
+use crate::measure::{Cost, Meter, memory, pause};
 
 /// Seconds after the start that do not count.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -35,9 +34,4 @@ fn idle(mut node: Node) -> Result<Cost> {
     let peak_bytes = memory(node.process_id(), "VmRSS")?;
     node.stop();
     Ok(Cost { peak_bytes, ..cost })
-}
-
-#[expect(clippy::disallowed_methods, reason = "doing nothing is what is measured")]
-fn pause(period: Duration) {
-    thread::sleep(period);
 }

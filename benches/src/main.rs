@@ -10,6 +10,7 @@ mod machine;
 mod measure;
 mod memory;
 mod read;
+mod scale;
 mod start;
 mod store;
 mod transfer;
@@ -34,12 +35,18 @@ struct Args {
     /// Length of the big file in bytes.
     #[arg(long, default_value_t = 1 << 30)]
     file_bytes: u64,
-    /// Files of the tree of small files, and entries of the long listing.
+    /// Files of the tree of small files, entries of the long listing, and blocks that are pinned or collected.
     #[arg(long, default_value_t = 100_000)]
     files: usize,
     /// Times that a small file is fetched from a gateway; larger ones less often.
     #[arg(long, default_value_t = 200_000)]
     requests: usize,
+    /// Blocks of a large store.
+    #[arg(long, default_value_t = 5_000_000)]
+    blocks: usize,
+    /// Pins of a large store.
+    #[arg(long, default_value_t = 1_000_000)]
+    pins: usize,
     /// Where to write the samples, by default beside this program.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -61,6 +68,10 @@ enum Benchmark {
     Pin,
     /// Collect a tree of small files.
     Collect,
+    /// Start, stop, pin and list with millions of blocks and pins.
+    Scale,
+    /// Collect beside little and much that stays, and what a writer feels of it.
+    Crowd,
     /// Peak memory of adding a file of one and of four times the length.
     Memory,
     /// Pin a big file from one other node over TCP and QUIC.
@@ -90,6 +101,8 @@ fn main() -> Result<()> {
             Benchmark::Tree => tree::add(&args)?,
             Benchmark::Pin => tree::pin(&args)?,
             Benchmark::Collect => tree::collect(&args)?,
+            Benchmark::Scale => scale::run(&args)?,
+            Benchmark::Crowd => scale::collect(&args)?,
             Benchmark::Memory => memory::run(&args)?,
             Benchmark::Transfer => transfer::run(&args)?,
             Benchmark::Gateway => gateway::run(&args)?,

@@ -113,6 +113,12 @@ pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
     Ok(text.split_whitespace().next().context("du prints a number")?.parse()?)
 }
 
+/// Lets time pass, where what happens meanwhile is measured.
+#[expect(clippy::disallowed_methods, reason = "there is no event to wait for")]
+pub(crate) fn pause(period: Duration) {
+    thread::sleep(period);
+}
+
 /// Writes everything to the disk that earlier runs left in memory, so that later ones do not pay for it.
 pub(crate) fn settle() -> Result<()> {
     run(&mut Command::new("sync"))?;

@@ -47,6 +47,8 @@ pub(crate) fn archive(args: &Args) -> Result<Vec<Contest>> {
         let root = add(&node, &file);
         let archive = archive.clone();
         Contestant::new(name, move || {
+            // Emptying the file of the round before would be measured too.
+            let _ = std::fs::remove_file(&archive);
             let export = node.command(&["dag", "export", "--progress=false", &root]);
             Ok(measured(&mut to_file(&export, &archive))?.1)
         })

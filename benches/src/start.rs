@@ -30,7 +30,8 @@ fn contest(title: &str, rounds: usize, measure: fn(&Node) -> Result<Cost>) -> Re
     Contest::run(title, rounds, contestants)
 }
 
-fn start(node: &Node) -> Result<Cost> {
+/// Starts a daemon, and stops it once it has answered.
+pub(crate) fn start(node: &Node) -> Result<Cost> {
     let started = Instant::now();
     let (daemon, port) = answering(node)?;
     let wall_s = started.elapsed().as_secs_f64();
@@ -46,7 +47,7 @@ fn stop(node: &Node) -> Result<Cost> {
 }
 
 /// Seconds that a daemon takes to end. It is asked when it is ready: Kubo fails when it is stopped while it starts.
-fn shut_down(mut daemon: Process, port: u16) -> Result<f64> {
+pub(crate) fn shut_down(mut daemon: Process, port: u16) -> Result<f64> {
     daemon.wait_for("Daemon is ready", DEADLINE, |line| (line == "Daemon is ready").then_some(()));
     let started = Instant::now();
     post(port, "shutdown")?;
@@ -55,7 +56,7 @@ fn shut_down(mut daemon: Process, port: u16) -> Result<f64> {
 }
 
 /// A daemon whose RPC has answered once.
-fn answering(node: &Node) -> Result<(Process, u16)> {
+pub(crate) fn answering(node: &Node) -> Result<(Process, u16)> {
     let mut daemon = Process::start("daemon", &mut node.command(&["daemon"]));
     let port = daemon.wait_for("the RPC's address", DEADLINE, |line| {
         let address = line.strip_prefix("RPC API server listening on /ip4/127.0.0.1/tcp/")?;

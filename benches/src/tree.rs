@@ -97,8 +97,13 @@ fn add_to(node: &Node, tree: &Path, pin: bool) -> Result<(String, Cost)> {
 }
 
 fn collect_from(node: &Node, tree: &Path) -> Result<Cost> {
+    collect_added(node, || add_to(node, tree, false).map(drop))
+}
+
+/// Collects what `add` brings, until the repo has lost four fifths of it.
+pub(crate) fn collect_added(node: &Node, add: impl FnOnce() -> Result<()>) -> Result<Cost> {
     let empty = disk_bytes(&node.repo())?;
-    add_to(node, tree, false)?;
+    add()?;
     settle()?;
     let full = disk_bytes(&node.repo())?;
     let started = Instant::now();
