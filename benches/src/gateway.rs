@@ -16,10 +16,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
 use self::load::{Load, Target};
-use self::rivals::{Axum, Nginx};
+use self::rivals::Axum;
 use crate::Args;
 use crate::contest::{Contest, Contestant};
 use crate::measure::{Cost, Meter, memory};
+use crate::nginx::Nginx;
 
 /// Connections at the same time.
 const CONNECTIONS: usize = 64;
@@ -99,7 +100,7 @@ impl<'a> Arena<'a> {
         if let Some(kubo) = &mut kubo {
             kubo.start();
         }
-        let nginx = Nginx::start(scratch.path(""))?;
+        let nginx = Nginx::start(scratch.path(""), None)?;
         let axum = Axum::start(&scratch.path(""))?;
         let trusted = [Some(cairn.authority()), nginx.as_ref().map(|nginx| nginx.certificate.clone())];
         let load = Load::new(trusted.into_iter().flatten())?;

@@ -6,9 +6,11 @@ mod add;
 mod contest;
 mod gateway;
 mod idle;
+mod line;
 mod machine;
 mod measure;
 mod memory;
+mod nginx;
 mod read;
 mod scale;
 mod start;
@@ -76,6 +78,16 @@ enum Benchmark {
     Memory,
     /// Pin a big file from one other node over TCP and QUIC.
     Transfer,
+    /// Pin a tree of small files from one other node.
+    Small,
+    /// Pin a big file over 1 Gbit/s with a round trip of 100 ms.
+    Line,
+    /// Pin trees of small files over the same line.
+    LineTree,
+    /// Pin a big file from four providers of 100 Mbit/s each, and from one.
+    Providers,
+    /// Pin a file over lines that are slow or lose packets.
+    LinePoor,
     /// Answer HTTP: files small and large, over TLS, ranges, a long listing, many connections.
     Gateway,
     /// Memory and processor time of a daemon that has nothing to do.
@@ -105,6 +117,11 @@ fn main() -> Result<()> {
             Benchmark::Crowd => scale::collect(&args)?,
             Benchmark::Memory => memory::run(&args)?,
             Benchmark::Transfer => transfer::run(&args)?,
+            Benchmark::Small => transfer::small(&args)?,
+            Benchmark::Providers => line::providers(&args)?,
+            Benchmark::Line => line::big(&args)?,
+            Benchmark::LineTree => line::tree(&args)?,
+            Benchmark::LinePoor => line::poor(&args)?,
             Benchmark::Gateway => gateway::run(&args)?,
             Benchmark::Idle => idle::run(&args)?,
             Benchmark::Store => store::run(&args)?,

@@ -6,6 +6,10 @@ use cairn_tests::{Node, Profile, Scratch, Transport};
 use crate::Args;
 use crate::contest::{Contest, Contestant};
 use crate::measure::{Cost, Meter};
+use crate::tree;
+
+/// Files at most: Kubo takes long for more.
+const MAX_FILES: usize = 20_000;
 
 /// Over TCP, then over QUIC: Cairn to Cairn against Kubo to Kubo.
 pub(crate) fn run(args: &Args) -> Result<Vec<Contest>> {
@@ -22,6 +26,20 @@ pub(crate) fn run(args: &Args) -> Result<Vec<Contest>> {
         contests.push(Contest::run(title, args.rounds, contestants)?);
     }
     Ok(contests)
+}
+
+/// A tree of small files, over TCP.
+pub(crate) fn small(args: &Args) -> Result<Vec<Contest>> {
+    let scratch = Scratch::new();
+    let file_count = args.files.min(MAX_FILES);
+    let tree = tree::tree(&scratch, file_count)?;
+    let cairn = || Some(Node::cairn());
+    let mut contestants = vec![contestant("Cairn to Cairn, durable", &cairn, &tree, Transport::Tcp)?];
+    if Node::kubo().is_some() {
+        contestants.push(contestant("Kubo to Kubo, not durable", &Node::kubo, &tree, Transport::Tcp)?);
+    }
+    let title = format!("pin a tree of {file_count} files from one other node");
+    Ok(vec![Contest::run(title, args.rounds, contestants)?])
 }
 
 /// One sender that has the file for all rounds, and a fresh receiver in each.
@@ -45,7 +63,8 @@ fn contestant<'a>(
     }))
 }
 
-fn pin(sender: &Node, receiver: &Node, cid: &str) -> Result<Cost> {
+/// Lets the receiver pin what the sender has.
+pub(crate) fn pin(sender: &Node, receiver: &Node, cid: &str) -> Result<Cost> {
     let meter = Meter::start(&[sender.process_id(), receiver.process_id()])?;
     receiver.run(&["pin", "add", cid]).text();
     meter.stop()

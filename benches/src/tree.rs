@@ -23,7 +23,7 @@ const SHRINK_DEADLINE: Duration = Duration::from_secs(120);
 /// Adds the tree without a daemon.
 pub(crate) fn add(args: &Args) -> Result<Vec<Contest>> {
     let scratch = Scratch::new();
-    let tree = tree(&scratch, args)?;
+    let tree = tree(&scratch, args.files)?;
     let copy = scratch.path("copy");
     let mut contestants = vec![
         Contestant::new("Cairn, durable", || Ok(add_to(&Node::cairn(), &tree, true)?.1)),
@@ -44,7 +44,7 @@ pub(crate) fn add(args: &Args) -> Result<Vec<Contest>> {
 /// Pins the tree, whose blocks are all there.
 pub(crate) fn pin(args: &Args) -> Result<Vec<Contest>> {
     let scratch = Scratch::new();
-    let tree = tree(&scratch, args)?;
+    let tree = tree(&scratch, args.files)?;
     let contestant = |name: &str, node: Node| -> Result<Contestant<'_>> {
         let (root, _) = add_to(&node, &tree, false)?;
         Ok(Contestant::new(name, move || {
@@ -64,7 +64,7 @@ pub(crate) fn pin(args: &Args) -> Result<Vec<Contest>> {
 /// Collects the tree, until the repo has lost four fifths of what it brought.
 pub(crate) fn collect(args: &Args) -> Result<Vec<Contest>> {
     let scratch = Scratch::new();
-    let tree = tree(&scratch, args)?;
+    let tree = tree(&scratch, args.files)?;
     let mut contestants = vec![Contestant::new("Cairn", || collect_from(&Node::cairn(), &tree))];
     if Node::kubo().is_some() {
         contestants.push(Contestant::new("Kubo", || collect_from(&kubo()?, &tree)));
@@ -74,11 +74,11 @@ pub(crate) fn collect(args: &Args) -> Result<Vec<Contest>> {
 }
 
 /// Folders with at most fifty files each, as in a kernel's source.
-fn tree(scratch: &Scratch, args: &Args) -> Result<PathBuf> {
+pub(crate) fn tree(scratch: &Scratch, file_count: usize) -> Result<PathBuf> {
     let root = scratch.path("tree");
     std::fs::create_dir(&root)?;
-    for first in (0..args.files).step_by(FILES_PER_PART) {
-        let file_count = FILES_PER_PART.min(args.files - first);
+    for first in (0..file_count).step_by(FILES_PER_PART) {
+        let file_count = FILES_PER_PART.min(file_count - first);
         let part = Tree { file_count, max_file_bytes: MAX_FILE_BYTES, nested: true, seed: first as u64 };
         let _folder = scratch.tree(&format!("tree/{first}"), part);
     }

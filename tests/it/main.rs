@@ -17,6 +17,7 @@ mod hostile;
 mod kubo;
 mod kubo_repo;
 mod lan;
+mod line;
 mod names;
 mod nat;
 mod network;

@@ -177,14 +177,7 @@ impl Node {
     /// The command with this node's repo in its environment.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = match &self.namespace {
-            None => Command::new(&self.binary),
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(&self.binary);
-                command
-            }
-        };
+        let mut command = process::command_in(self.namespace.as_deref(), &self.binary);
         command
             .args(args)
             .current_dir(self.folder.path())

@@ -1,6 +1,7 @@
 //! Child processes that are read line by line, waited for with deadlines, and killed with their handles.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -204,6 +205,15 @@ impl Output {
         assert_eq!(self.status.code(), Some(1), "stdout: {printed}\nstderr: {}", self.stderr);
         &self.stderr
     }
+}
+
+/// A command for `program`, in a network namespace if one is named.
+#[must_use]
+pub fn command_in(namespace: Option<&str>, program: impl AsRef<OsStr>) -> Command {
+    let Some(namespace) = namespace else { return Command::new(program) };
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(program);
+    command
 }
 
 /// Runs `command` to its end.

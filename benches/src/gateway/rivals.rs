@@ -1,10 +1,8 @@
-//! Servers that have the same bytes: nginx as Debian's package has it, and a bare axum.
+//! A server that has the same bytes: a bare axum.
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -13,61 +11,8 @@ use axum::Router;
 use axum::extract::{Path as UrlPath, State};
 use axum::routing::get;
 use bytes::Bytes;
-use cairn_tests::{Process, free_port};
 use http::{HeaderValue, StatusCode, header};
 use tokio::net::TcpListener;
-
-/// nginx over a folder. Dropping it ends it.
-pub(super) struct Nginx {
-    pub(super) port: u16,
-    pub(super) tls_port: u16,
-    /// What it shows over TLS, PEM.
-    pub(super) certificate: PathBuf,
-    _process: Process,
-}
-
-impl Nginx {
-    /// Starts it, if it is installed.
-    pub(super) fn start(folder: PathBuf) -> Result<Option<Self>> {
-        if Command::new("nginx").arg("-v").output().is_err() {
-            println!("skipped: nginx is not installed");
-            return Ok(None);
-        }
-        let (port, tls_port) = (free_port(), free_port());
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-        let [certificate, private] = ["nginx.pem", "nginx-key.pem"].map(|name| folder.join(name));
-        fs::write(&certificate, key.cert.pem())?;
-        fs::write(&private, key.signing_key.serialize_pem())?;
-        let config = folder.join("nginx.conf");
-        // What Debian's nginx.conf sets, in a folder of its own; only a connection may be asked as often as a client likes.
-        let text = format!(
-            "daemon off; worker_processes auto; pid {dir}/nginx.pid; error_log {dir}/nginx-error.log;
-             events {{ worker_connections 4096; }}
-             http {{
-                 sendfile on; tcp_nopush on; types_hash_max_size 2048; gzip on;
-                 include /etc/nginx/mime.types; default_type application/octet-stream;
-                 ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
-                 access_log {dir}/nginx-access.log; keepalive_requests 1000000000;
-                 client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
-                 uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-                 server {{
-                     listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl; root {dir};
-                     ssl_certificate {certificate}; ssl_certificate_key {private};
-                 }}
-             }}\n",
-            dir = folder.display(),
-            certificate = certificate.display(),
-            private = private.display(),
-        );
-        fs::write(&config, text)?;
-        // Its workers run as another user when it is started by root.
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
-        let process =
-            Process::start("nginx", Command::new("nginx").arg("-c").arg(&config).arg("-p").arg(&folder));
-        cairn_tests::until("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", tls_port)).is_ok());
-        Ok(Some(Self { port, tls_port, certificate, _process: process }))
-    }
-}
 
 /// An axum with the files of a folder in memory, and the headers that a gateway sends. It ends with this program.
 pub(super) struct Axum {
