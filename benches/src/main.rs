@@ -80,6 +80,10 @@ enum Benchmark {
     Transfer,
     /// Pin a tree of small files from one other node.
     Small,
+    /// Pin a big file from one honest provider among nine liars.
+    Liars,
+    /// Memory and processor time of a daemon with many peers that want nothing.
+    Peers,
     /// Pin a big file over 1 Gbit/s with a round trip of 100 ms.
     Line,
     /// Pin trees of small files over the same line.
@@ -118,6 +122,8 @@ fn main() -> Result<()> {
             Benchmark::Memory => memory::run(&args)?,
             Benchmark::Transfer => transfer::run(&args)?,
             Benchmark::Small => transfer::small(&args)?,
+            Benchmark::Liars => transfer::liars(&args)?,
+            Benchmark::Peers => idle::peers(&args)?,
             Benchmark::Providers => line::providers(&args)?,
             Benchmark::Line => line::big(&args)?,
             Benchmark::LineTree => line::tree(&args)?,

@@ -1,7 +1,7 @@
 //! A big file from node to node on loopback, fetched, verified, stored and pinned.
 
 use anyhow::{Context as _, Result};
-use cairn_tests::{Node, Profile, Scratch, Transport};
+use cairn_tests::{Liar, Lie, Node, Profile, Scratch, Transport};
 
 use crate::Args;
 use crate::contest::{Contest, Contestant};
@@ -39,6 +39,31 @@ pub(crate) fn small(args: &Args) -> Result<Vec<Contest>> {
         contestants.push(contestant("Kubo to Kubo, not durable", &Node::kubo, &tree, Transport::Tcp)?);
     }
     let title = format!("pin a tree of {file_count} files from one other node");
+    Ok(vec![Contest::run(title, args.rounds, contestants)?])
+}
+
+/// A big file from one provider, alone and among nine in bad faith.
+pub(crate) fn liars(args: &Args) -> Result<Vec<Contest>> {
+    let scratch = Scratch::new();
+    let file = scratch.random_file("big", args.file_bytes, 3);
+    let mut sender = Node::cairn();
+    sender.start();
+    let cid = sender.add(&file);
+    let liars = Lie::NINE.map(Liar::start);
+    let fetch = |liars: &[Liar]| -> Result<Cost> {
+        let mut receiver = Node::cairn();
+        receiver.start();
+        liars.iter().for_each(|liar| receiver.connect_to(liar.addr()));
+        receiver.connect(&sender, Transport::Tcp);
+        let cost = pin(&sender, &receiver, &cid)?;
+        receiver.stop();
+        Ok(cost)
+    };
+    let contestants = vec![
+        Contestant::new("one honest provider among nine liars", || fetch(&liars)),
+        Contestant::new("one honest provider", || fetch(&[])),
+    ];
+    let title = format!("pin {} MiB among liars", args.file_bytes >> 20);
     Ok(vec![Contest::run(title, args.rounds, contestants)?])
 }
 

@@ -17,6 +17,7 @@ mod hostile;
 mod kubo;
 mod kubo_repo;
 mod lan;
+mod liars;
 mod line;
 mod names;
 mod nat;

@@ -337,8 +337,9 @@ impl Task {
         let now = now();
         for (peer, state) in &mut self.peers {
             let received_bytes = state.signs.received_bytes.load(Ordering::Relaxed);
-            if std::mem::replace(&mut state.seen_bytes, received_bytes) != received_bytes {
-                self.client.on_bytes(*peer, now);
+            let new_bytes = received_bytes - std::mem::replace(&mut state.seen_bytes, received_bytes);
+            if new_bytes > 0 {
+                self.client.on_bytes(*peer, usize::try_from(new_bytes).unwrap_or(usize::MAX), now);
             }
         }
         self.client.tick(now);

@@ -230,8 +230,9 @@ impl Client {
         now: Instant,
     ) -> Vec<(SessionId, Cid)> {
         if let Some(state) = self.peers.get_mut(&peer) {
-            self.is_recovered |= state.is_stalled();
+            let was_stalled = state.is_stalled();
             state.on_block(hash, len_bytes, now);
+            self.is_recovered |= was_stalled && !state.is_stalled();
         }
         let receivers = self.resolve(hash, Some(peer));
         for (session, _) in &receivers {
@@ -276,10 +277,11 @@ impl Client {
     /// Takes in a peer's word about a block.
     pub fn on_presence(&mut self, peer: PeerKey, hash: &Multihash, presence: Presence, now: Instant) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        self.is_recovered |= state.is_stalled();
+        let was_stalled = state.is_stalled();
         if !state.on_presence(hash, presence, now) {
             return;
         }
+        self.is_recovered |= was_stalled && !state.is_stalled();
         let Some(want) = self.wants.get_mut(hash) else { return };
         let sessions: Vec<_> = want.sessions.iter().map(|(session, _)| *session).collect();
         match presence {
@@ -305,11 +307,12 @@ impl Client {
         }
     }
 
-    /// Tells that bytes of a message came in: a peer that sends slowly has not stalled.
-    pub fn on_bytes(&mut self, peer: PeerKey, now: Instant) {
+    /// Tells that bytes of messages came in: a peer that sends slowly has not stalled.
+    pub fn on_bytes(&mut self, peer: PeerKey, len_bytes: usize, now: Instant) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            self.is_recovered |= state.is_stalled();
-            state.on_bytes(now);
+            let was_stalled = state.is_stalled();
+            state.on_bytes(len_bytes, now);
+            self.is_recovered |= was_stalled && !state.is_stalled();
         }
     }
 
@@ -388,6 +391,7 @@ impl Client {
             }
             self.probe_next(session, now);
             self.search(session, now);
+            self.steal_for_idle(session, now);
         }
     }
 

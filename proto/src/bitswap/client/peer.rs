@@ -6,12 +6,26 @@ use std::time::{Duration, Instant};
 use super::{ANSWER_HOLDS, ASK_AGAIN_AFTER, MAX_WANTS_IN_FLIGHT, STALL_AFTER, SessionId};
 use crate::bitswap::message::{Presence, WantEntry, WantKind};
 use crate::cid::{Cid, Multihash};
+use crate::limits::MAX_MESSAGE_BYTES;
 
 /// Wants that a peer gets before its speed is known, when others could serve them too.
 const FIRST_WANTS: usize = 16;
 
 /// Time over which a peer's speed is averaged.
 const RATE_WINDOW: Duration = Duration::from_millis(200);
+
+/// What a block of a peer of unknown speed takes, in seconds: a little, so that those with the fewest wants come first.
+const UNKNOWN_SECONDS_PER_BLOCK: f64 = 1e-3;
+
+/// Bytes a second below which a peer that owes us blocks does not count as sending: 8 kbit/s.
+const MIN_BYTES_PER_SECOND: f64 = 1000.0;
+
+/// Bytes without an answer among them after which more of them are no sign of life: two of the longest messages.
+const MAX_UNANSWERING_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
+
+/// Blocks that nobody asked for, less those that were asked for, after which a peer counts as stalled. Some come twice from
+/// good peers: cancelled, and on their way already.
+const MAX_UNCALLED: u32 = 64;
 
 /// A want that was passed by this many later ones, and is this old, will not be answered any more.
 const OVERDUE: (u64, Duration) = (64, Duration::from_secs(5));
@@ -36,6 +50,12 @@ pub(super) struct Peer {
     next_order: u64,
     speed: Speed,
     last_progress: Instant,
+    /// Bytes that came since the last answer.
+    unanswering_bytes: usize,
+    /// Blocks that it was not asked for, less others.
+    uncalled_count: u32,
+    /// Since when it owes us the next block.
+    owes_since: Option<Instant>,
     stalled_since: Option<Instant>,
 }
 
@@ -105,6 +125,9 @@ impl Peer {
             next_order: 0,
             speed: Speed::default(),
             last_progress: now,
+            unanswering_bytes: 0,
+            uncalled_count: 0,
+            owes_since: None,
             stalled_since: None,
         }
     }
@@ -121,6 +144,7 @@ impl Peer {
                 self.speed.window = Some((now, 0));
             }
             self.in_flight_count += 1;
+            self.owes_since.get_or_insert(now);
         }
         let cancelled = self.cancels.remove(&hash).is_some();
         let on_list = cancelled || known.is_some_and(|asked| asked.is_on_list());
@@ -131,8 +155,17 @@ impl Peer {
         true
     }
 
-    /// Takes a want back. Returns whether the peer has to be told.
+    /// Takes a want back that nobody has any more. Returns whether the peer has to be told.
     pub(super) fn cancel(&mut self, hash: &Multihash, cid: Cid) -> bool {
+        let must_tell = self.revoke(hash, cid);
+        if self.in_flight_count == 0 {
+            self.owes_since = None;
+        }
+        must_tell
+    }
+
+    /// Takes a want back since the peer is slow. Returns whether it has to be told.
+    pub(super) fn revoke(&mut self, hash: &Multihash, cid: Cid) -> bool {
         let is_on_list = self.forget(hash);
         if is_on_list {
             self.cancels.insert(*hash, cid);
@@ -174,15 +207,22 @@ impl Peer {
     }
 
     pub(super) fn on_block(&mut self, hash: &Multihash, len_bytes: usize, now: Instant) {
+        if self.wants.contains_key(hash) {
+            self.uncalled_count = self.uncalled_count.saturating_sub(1);
+        } else {
+            self.uncalled_count += 1;
+            if self.uncalled_count > MAX_UNCALLED {
+                return;
+            }
+        }
         self.forget(hash);
         self.cancels.remove(hash);
-        self.on_bytes(now);
+        self.on_answer(now);
         self.speed.on_block(len_bytes, self.in_flight_count == 0, now);
     }
 
     /// Returns whether the peer had been asked.
     pub(super) fn on_presence(&mut self, hash: &Multihash, presence: Presence, now: Instant) -> bool {
-        self.on_bytes(now);
         let Some(asked) = self.wants.get_mut(hash) else { return false };
         match presence {
             // The block is on its way, or was asked for meanwhile.
@@ -195,12 +235,30 @@ impl Peer {
                 asked.state = State::HasNot { since: now };
             }
         }
+        self.on_answer(now);
         true
     }
 
-    pub(super) fn on_bytes(&mut self, now: Instant) {
+    /// Something came that was asked for.
+    fn on_answer(&mut self, now: Instant) {
+        self.unanswering_bytes = 0;
+        self.owes_since = (self.in_flight_count > 0).then_some(now);
         self.last_progress = now;
         self.stalled_since = None;
+    }
+
+    /// Bytes came: of what, is not known yet.
+    pub(super) fn on_bytes(&mut self, len_bytes: usize, now: Instant) {
+        self.unanswering_bytes = self.unanswering_bytes.saturating_add(len_bytes);
+        if self.unanswering_bytes > MAX_UNANSWERING_BYTES {
+            return;
+        }
+        // Whoever sends as slowly as that comes no nearer to the present.
+        let worth = Duration::from_secs_f64(len_bytes as f64 / MIN_BYTES_PER_SECOND);
+        self.last_progress = self.last_progress.checked_add(worth).map_or(now, |at| at.min(now));
+        if now.duration_since(self.last_progress) < STALL_AFTER {
+            self.stalled_since = None;
+        }
     }
 
     /// Takes what is to be sent, at most `max` entries: cancels first, then wants in the order asked.
@@ -247,9 +305,11 @@ impl Peer {
         self.in_flight_count < allowed.min(MAX_WANTS_IN_FLIGHT)
     }
 
-    /// Seconds until it has served what it owes and one block more, as far as can be said.
-    pub(super) fn seconds_to_serve(&self) -> f64 {
-        (self.in_flight_count + 1) as f64 * self.speed.seconds_per_block()
+    /// Seconds until it has served what it owes and one block more, as far as can be said: no fewer than it has been silent.
+    pub(super) fn seconds_to_serve(&self, now: Instant) -> f64 {
+        let silent = self.owes_since.map_or(0.0, |since| now.duration_since(since).as_secs_f64());
+        let per_block = self.speed.seconds_per_block().unwrap_or(silent.max(UNKNOWN_SECONDS_PER_BLOCK));
+        silent + (self.in_flight_count + 1) as f64 * per_block
     }
 
     pub(super) fn has_served(&self) -> bool {
@@ -283,7 +343,8 @@ impl Peer {
     pub(super) fn stalls(&mut self, now: Instant) -> bool {
         match self.stalled_since {
             Some(since) if now.duration_since(since) >= ASK_AGAIN_AFTER => {
-                self.on_bytes(now);
+                self.uncalled_count = 0;
+                self.on_answer(now);
                 false
             }
             Some(_) => false,
@@ -347,11 +408,9 @@ impl Speed {
         }
     }
 
-    fn seconds_per_block(&self) -> f64 {
-        match self.bytes_per_second {
-            Some(rate) if rate > 0.0 => self.served_bytes as f64 / self.served_count as f64 / rate,
-            // Nothing known: a little, so that those with the fewest wants come first.
-            _ => 1e-3,
-        }
+    /// As far as is known.
+    fn seconds_per_block(&self) -> Option<f64> {
+        let rate = self.bytes_per_second.filter(|rate| *rate > 0.0)?;
+        Some(self.served_bytes as f64 / self.served_count as f64 / rate)
     }
 }

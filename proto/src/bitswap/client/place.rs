@@ -32,7 +32,7 @@ impl Client {
             .iter()
             .map(|peer| (*peer, &self.peers[peer]))
             .filter(|(_, state)| state.has_room(able.len() == 1))
-            .min_by(|(_, a), (_, b)| a.seconds_to_serve().total_cmp(&b.seconds_to_serve()));
+            .min_by(|(_, a), (_, b)| a.seconds_to_serve(now).total_cmp(&b.seconds_to_serve(now)));
         match fastest {
             Some((peer, _)) => self.ask(peer, hash, WantKind::Block, now),
             None if able.is_empty() => self.seek(hash, now),
@@ -285,6 +285,17 @@ impl Client {
         }
     }
 
+    /// Lets peers that have served and now have nothing to do take over from slow ones.
+    pub(super) fn steal_for_idle(&mut self, session: SessionId, now: Instant) {
+        let Some(state) = self.sessions.get(&session) else { return };
+        let is_idle = |peer: &PeerKey| {
+            let has_time = |state: &super::peer::Peer| state.has_served() && state.in_flight_count() == 0;
+            self.peers.get(peer).is_some_and(|state| has_time(state) && !state.is_stalled())
+        };
+        let idle: Vec<_> = state.proven().filter(is_idle).collect();
+        idle.into_iter().for_each(|thief| self.steal(session, thief, now));
+    }
+
     /// Lets a peer that has almost nothing left to do take over half of what the slowest one owes the session.
     pub(super) fn steal(&mut self, session: SessionId, thief: PeerKey, now: Instant) {
         let (Some(state), Some(thief_state)) = (self.sessions.get(&session), self.peers.get(&thief)) else {
@@ -293,11 +304,11 @@ impl Client {
         if thief_state.in_flight_count() > 1 || state.has_waiting() {
             return;
         }
-        let owed = |peer: PeerKey| self.peers.get(&peer).map_or(0.0, |state| state.seconds_to_serve());
+        let owed = |peer: PeerKey| self.peers.get(&peer).map_or(0.0, |state| state.seconds_to_serve(now));
         let others = state.proven().filter(|peer| *peer != thief);
         let Some(slowest) = others.max_by(|a, b| owed(*a).total_cmp(&owed(*b))) else { return };
         if owed(slowest) < STEAL_MIN_SECONDS
-            || owed(slowest) < STEAL_MIN_FACTOR * thief_state.seconds_to_serve()
+            || owed(slowest) < STEAL_MIN_FACTOR * thief_state.seconds_to_serve(now)
         {
             return;
         }
@@ -320,7 +331,7 @@ impl Client {
         if want.block_at == Some(peer) {
             want.block_at = None;
         }
-        if state.cancel(hash, want.cid) {
+        if state.revoke(hash, want.cid) {
             self.mark_dirty(peer);
         }
     }

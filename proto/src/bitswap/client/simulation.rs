@@ -1,5 +1,5 @@
 //! One asker among peers of every kind, in virtual time: messages are late and overtake each other, peers leave and come
-//! back, one lies and one is mute. Whatever has an honest provider arrives, and nothing else does.
+//! back, some lie, and one is mute. Whatever has an honest provider arrives, and nothing else does.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::simulation::every_seed;
 const ASKER: PeerKey = PeerKey(0);
 const SESSION: SessionId = SessionId(1);
 const BLOCK_COUNT: usize = 300;
-const PEER_COUNT: u64 = 6;
+const PEER_COUNT: u64 = 9;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
@@ -29,8 +29,29 @@ enum Manner {
     Honest,
     /// Claims to have everything, and sends other bytes.
     Liar,
+    /// Claims to have everything, and sends less than a block in an hour.
+    Drip,
+    /// Claims to have everything, and begins blocks that it does not end.
+    Half,
+    /// Claims to have everything, and answers nothing any more.
+    Promiser,
     /// Never answers.
     Mute,
+}
+
+impl Manner {
+    fn claims_all(self) -> bool {
+        matches!(self, Self::Liar | Self::Drip | Self::Half | Self::Promiser)
+    }
+
+    /// Bytes of no block that it sends each second.
+    fn dripped_bytes(self) -> usize {
+        match self {
+            Self::Drip => 1,
+            Self::Half => 1 << 20,
+            _ => 0,
+        }
+    }
 }
 
 struct Node {
@@ -52,6 +73,8 @@ enum Event {
     Found(Cid),
     Flip,
     Arrive,
+    /// Bytes, and those that follow.
+    Bytes(u64, usize),
 }
 
 struct Net {
@@ -78,6 +101,9 @@ impl Net {
                 1 | 2 => Manner::Honest,
                 3 => Manner::Liar,
                 4 => Manner::Mute,
+                5 => Manner::Drip,
+                6 => Manner::Half,
+                7 => Manner::Promiser,
                 _ => Manner::Fickle,
             };
             let node = Node {
@@ -121,7 +147,12 @@ impl Net {
         let node = self.nodes.get_mut(&peer).unwrap();
         if !std::mem::replace(&mut node.is_connected, true) {
             node.connection += 1;
+            let connection = node.connection;
+            let len_bytes = node.manner.dripped_bytes();
             self.client.connect(peer, false, self.now);
+            if len_bytes > 0 {
+                self.schedule(peer, 0..1000, Event::Bytes(connection, len_bytes));
+            }
         }
     }
 
@@ -170,7 +201,7 @@ impl Net {
                 self.client.on_presence(peer, cid.hash(), presence, self.now);
             }
             Event::Found(cid) => {
-                let has = |node: &Node| node.blocks.contains_key(cid.hash()) || node.manner == Manner::Liar;
+                let has = |node: &Node| node.blocks.contains_key(cid.hash()) || node.manner.claims_all();
                 let providers: Vec<_> =
                     self.nodes.iter().filter(|(_, node)| has(node)).map(|(peer, _)| *peer).collect();
                 let count = self.random.random_range(1..=providers.len());
@@ -180,10 +211,14 @@ impl Net {
                     self.client.add_provider(SESSION, provider, self.now);
                 }
             }
+            Event::Bytes(connection, len_bytes) if is_live(connection) => {
+                self.client.on_bytes(peer, len_bytes, self.now);
+                self.schedule(peer, 900..1000, Event::Bytes(connection, len_bytes));
+            }
             Event::Flip => self.flip(peer),
             Event::Arrive => self.connect(peer),
             // Sent over a connection that is closed.
-            Event::Entries(..) | Event::Block(..) | Event::Presence(..) => {}
+            Event::Entries(..) | Event::Block(..) | Event::Presence(..) | Event::Bytes(..) => {}
         }
     }
 
@@ -195,7 +230,7 @@ impl Net {
         }
         let lookup = |entry: WantEntry| {
             let len_bytes = match &entry {
-                WantEntry::Want { .. } if manner == Manner::Liar => Some(5000),
+                WantEntry::Want { .. } if manner.claims_all() => Some(5000),
                 WantEntry::Want { cid, .. } => node.blocks.get(cid.hash()).map(|block| block.data().len()),
                 WantEntry::Cancel(_) => None,
             };
@@ -205,6 +240,9 @@ impl Net {
         node.server.on_entries(ASKER, false, entries);
         while let Some(batch) = self.nodes.get_mut(&peer).unwrap().server.take(ASKER) {
             for (cid, _) in batch.blocks {
+                if matches!(manner, Manner::Drip | Manner::Half | Manner::Promiser) {
+                    continue;
+                }
                 let block = match manner {
                     Manner::Liar => block(usize::MAX),
                     _ => self.nodes[&peer].blocks[cid.hash()].clone(),

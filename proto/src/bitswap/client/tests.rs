@@ -174,13 +174,77 @@ fn a_want_goes_elsewhere_when_its_peer_stalls_and_not_while_bytes_come() {
     scene.client.add_provider(SESSION, B, scene.now);
     for _ in 0..3 {
         scene.pass(STALL_AFTER - TICK);
-        scene.client.on_bytes(A, scene.now);
+        scene.client.on_bytes(A, 5000, scene.now);
     }
     assert!(scene.told(B).is_empty());
     scene.pass(STALL_AFTER);
     assert_eq!(scene.told(B), ["block 1"]);
     scene.serve(B, 1);
     assert_eq!(scene.told(A), ["cancel 1"]);
+}
+
+#[test]
+fn bytes_that_come_too_slowly_or_bring_no_block_are_no_sign_of_life() {
+    for step_bytes in [1, 4 << 20] {
+        let mut scene = Scene::new(&[A]);
+        scene.client.add_provider(SESSION, A, scene.now);
+        scene.want([1]);
+        scene.told(A);
+        scene.client.connect(B, false, scene.now);
+        scene.client.add_provider(SESSION, B, scene.now);
+        let pass = |scene: &mut Scene, steps| {
+            for _ in 0..steps {
+                scene.pass(Duration::from_secs(1));
+                scene.client.on_bytes(A, step_bytes, scene.now);
+            }
+        };
+        pass(&mut scene, 2);
+        assert!(scene.told(B).is_empty(), "step_bytes={step_bytes}");
+        pass(&mut scene, 4);
+        assert_eq!(scene.told(B), ["block 1"], "step_bytes={step_bytes}");
+    }
+}
+
+#[test]
+fn who_sends_what_nobody_asked_for_has_stalled_however_much_it_sends() {
+    let mut scene = Scene::new(&[A]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.want([1]);
+    scene.told(A);
+    scene.client.connect(B, false, scene.now);
+    scene.client.add_provider(SESSION, B, scene.now);
+    let mut sent = 1000;
+    for _ in 0..50 {
+        scene.pass(Duration::from_millis(100));
+        for _ in 0..20 {
+            sent += 1;
+            assert_eq!(scene.serve(A, sent), 0);
+        }
+    }
+    assert_eq!(scene.told(B), ["block 1"]);
+    // What it was asked for is taken all the same.
+    assert_eq!(scene.serve(A, 1), 1);
+}
+
+#[test]
+fn a_peer_with_nothing_to_do_takes_over_from_one_that_is_silent() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.client.add_provider(SESSION, B, scene.now);
+    scene.want(0..8);
+    let of_b = scene.told(B);
+    assert_eq!((scene.told(A).len(), of_b.len()), (4, 4));
+    for number in (0..8).filter(|number| !of_b.contains(&format!("block {number}"))) {
+        scene.serve(A, number);
+    }
+    assert!(scene.told(A).is_empty());
+    // Longer than a round trip, and less than a stall.
+    scene.pass(STALL_AFTER / 2);
+    assert_eq!(scene.told(A), of_b[2..]);
+    assert_eq!(
+        scene.told(B),
+        of_b[2..].iter().map(|told| told.replace("block", "cancel")).collect::<Vec<_>>()
+    );
 }
 
 #[test]
