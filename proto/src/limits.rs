@@ -34,6 +34,11 @@ pub const MAX_HAVE_REPLACED_BYTES: usize = 1024;
 /// Source: boxo `bitswap/internal/defaults` (1,024).
 pub const MAX_WANTS_PER_PEER: usize = 1024;
 
+/// Wants kept for one peer that is a Cairn node too.
+///
+/// What is on its way on a line of 1 Gbit/s and 100 ms is a thousand blocks of 12 KiB, and small files are smaller.
+pub const MAX_WANTS_PER_KIN: usize = 8192;
+
 /// Longest digest accepted, in bytes; also the longest content of an identity CID.
 ///
 /// Source: boxo `verifcid`.

@@ -46,7 +46,7 @@ impl Ledger {
     }
 
     /// Takes in a message's entries. Blocks the thread.
-    pub(super) fn on_entries(&self, peer: PeerKey, is_full: bool, entries: Vec<WantEntry>) {
+    pub(super) fn on_entries(&self, peer: PeerKey, max_wants: usize, is_full: bool, entries: Vec<WantEntry>) {
         let hashes: Vec<_> = entries
             .iter()
             .filter_map(|entry| match entry {
@@ -67,7 +67,7 @@ impl Ledger {
                     WantEntry::Want { .. } => (entry, lengths.next().flatten()),
                     WantEntry::Cancel(_) => (entry, None),
                 });
-                if state.server.on_entries(peer, is_full, entries) {
+                if state.server.on_entries(peer, max_wants, is_full, entries) {
                     state.wake([peer]);
                 }
                 return;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use cairn_proto::bitswap::PeerKey;
 use cairn_proto::bitswap::message::{Message, Payload};
 use cairn_proto::block::Block;
-use cairn_proto::limits::MAX_MESSAGE_BYTES;
+use cairn_proto::limits::{MAX_MESSAGE_BYTES, MAX_WANTS_PER_KIN, MAX_WANTS_PER_PEER};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -20,7 +20,7 @@ use tracing::debug;
 use super::ledger::Ledger;
 use super::task::{PeerEvent, Signs};
 use super::{Counters, HASH_INLINE_BYTES};
-use crate::swarm::bitswap::{Inbound, frame};
+use crate::swarm::bitswap::{Inbound, Opener, frame};
 
 /// Streams of one peer that are read at a time. Kubo opens one for each of its answers.
 const MAX_STREAMS: usize = 64;
@@ -39,6 +39,7 @@ pub(super) struct Reader {
     /// One permit for each thread that may hash.
     pub(super) hashers: Arc<Semaphore>,
     pub(super) signs: Arc<Signs>,
+    pub(super) opener: Opener,
 }
 
 /// A message, the room that it takes, and the stream that it came from.
@@ -116,9 +117,10 @@ impl Reader {
         }
         let (Some(ledger), true) = (&self.ledger, message.has_entries()) else { return };
         let (ledger, peer) = (Arc::clone(ledger), self.peer);
+        let max_wants = if self.opener.is_kin() { MAX_WANTS_PER_KIN } else { MAX_WANTS_PER_PEER };
         // In order: a cancel must not overtake its want.
         let taken_in = tokio::task::spawn_blocking(move || {
-            ledger.on_entries(peer, message.is_full_wantlist(), message.entries().collect());
+            ledger.on_entries(peer, max_wants, message.is_full_wantlist(), message.entries().collect());
         });
         if let Err(error) = taken_in.await {
             debug!(peer = self.peer.0, %error, "wants not taken in");

@@ -338,6 +338,9 @@ impl Task {
         for (peer, state) in &mut self.peers {
             let received_bytes = state.signs.received_bytes.load(Ordering::Relaxed);
             let new_bytes = received_bytes - std::mem::replace(&mut state.seen_bytes, received_bytes);
+            if state.opener.as_ref().is_some_and(Opener::is_kin) {
+                self.client.is_kin(*peer);
+            }
             if new_bytes > 0 {
                 self.client.on_bytes(*peer, usize::try_from(new_bytes).unwrap_or(usize::MAX), now);
             }
@@ -417,6 +420,7 @@ impl Task {
             counters: Arc::clone(counters),
             hashers: Arc::clone(&self.shared.hashers),
             signs: Arc::clone(&signs),
+            opener: opener.clone(),
         };
         tasks.spawn("read from peer", stop.clone().run_until_cancelled_owned(reader.run()));
 

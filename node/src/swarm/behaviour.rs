@@ -104,6 +104,13 @@ impl<R: RecordStore + Send + 'static> Behaviour<R> {
         self.pong.ping(peer, reply);
     }
 
+    /// Takes in the name of the program that a peer runs.
+    pub(super) fn on_agent(&mut self, peer: &PeerId, agent: &str) {
+        if let Some(bitswap) = self.bitswap.as_mut() {
+            bitswap.on_agent(peer, agent);
+        }
+    }
+
     /// What the node does to be reached.
     pub(super) fn nat(&mut self) -> &mut Nat {
         &mut self.nat

@@ -1,6 +1,6 @@
 //! The answering side: what peers want from us, and in which order each is answered.
 //!
-//! Invariant: a peer never has more than [`MAX_WANTS_PER_PEER`] wants here, and none once it has disconnected. Who feeds
+//! Invariant: a peer never has more wants here than the caller allows it, and none once it has disconnected. Who feeds
 //! this looks up lengths and reads blocks; the queues know CIDs only. Fairness between peers is the callers': each peer is
 //! answered by its own task, one [`Batch`] at a time.
 
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::PeerKey;
 use super::message::{Presence, WantEntry, WantKind};
 use crate::cid::{Cid, Multihash};
-use crate::limits::{MAX_HAVE_REPLACED_BYTES, MAX_WANTS_PER_PEER};
+use crate::limits::MAX_HAVE_REPLACED_BYTES;
 
 /// Blocks are put together into one message up to this length; a longer block goes alone. In bytes.
 pub const BATCH_BYTES: usize = 256 * 1024;
@@ -80,11 +80,12 @@ impl Want {
 impl Server {
     /// Takes in the entries of a message, each want with the length of its block if that is here.
     ///
-    /// Returns whether there is something to send. Wants above [`MAX_WANTS_PER_PEER`] push out those of lowest priority,
+    /// Returns whether there is something to send. Wants above `max_wants` push out those of lowest priority,
     /// or are passed over if they are of lowest priority themselves.
     pub fn on_entries(
         &mut self,
         peer: PeerKey,
+        max_wants: usize,
         is_full: bool,
         entries: impl IntoIterator<Item = (WantEntry, Option<usize>)>,
     ) -> bool {
@@ -96,14 +97,14 @@ impl Server {
                 WantEntry::Cancel(cid) => self.remove(peer, cid.hash()),
                 WantEntry::Want { cid, priority, kind, send_dont_have } => {
                     let place = (Reverse(priority), 0);
-                    self.on_want(peer, Want { cid, place, kind, send_dont_have, len_bytes });
+                    self.on_want(peer, max_wants, Want { cid, place, kind, send_dont_have, len_bytes });
                 }
             }
         }
         self.has_work(peer)
     }
 
-    fn on_want(&mut self, peer: PeerKey, mut want: Want) {
+    fn on_want(&mut self, peer: PeerKey, max_wants: usize, mut want: Want) {
         let hash = *want.cid.hash();
         let queue = self.peers.entry(peer).or_default();
         if let Some(known) = queue.wants.get(&hash) {
@@ -115,7 +116,7 @@ impl Server {
         let queue = self.peers.entry(peer).or_default();
         want.place.1 = queue.next_seq;
         queue.next_seq += 1;
-        if queue.wants.len() >= MAX_WANTS_PER_PEER {
+        if queue.wants.len() >= max_wants {
             let (&last_place, &last) = queue.places.last_key_value().expect("a full queue has a last place");
             if last_place < want.place {
                 return;
@@ -251,6 +252,7 @@ mod simulation;
 mod tests {
     use super::*;
     use crate::cid::{RAW, SHA2_256};
+    use crate::limits::MAX_WANTS_PER_PEER;
 
     const PEER: PeerKey = PeerKey(1);
 
@@ -277,7 +279,12 @@ mod tests {
     #[test]
     fn blocks_come_by_priority_and_then_in_the_order_asked() {
         let mut server = Server::default();
-        server.on_entries(PEER, false, [block(1, 5, 10), block(2, 9, 10), block(3, 5, 10)]);
+        server.on_entries(
+            PEER,
+            MAX_WANTS_PER_PEER,
+            false,
+            [block(1, 5, 10), block(2, 9, 10), block(3, 5, 10)],
+        );
         assert_eq!(taken(&mut server), [2, 1, 3]);
         assert_eq!(server.take(PEER), None);
     }
@@ -287,7 +294,12 @@ mod tests {
         let mut server = Server::default();
         let half = BATCH_BYTES / 2;
         let lens = [half, half, 1, 2 * BATCH_BYTES, 1];
-        server.on_entries(PEER, false, lens.iter().enumerate().map(|(number, len)| block(number, 1, *len)));
+        server.on_entries(
+            PEER,
+            MAX_WANTS_PER_PEER,
+            false,
+            lens.iter().enumerate().map(|(number, len)| block(number, 1, *len)),
+        );
         assert_eq!(server.take(PEER).unwrap().pending_bytes, (2 * BATCH_BYTES + 2) as u64);
         assert_eq!(taken(&mut server), [2]);
         assert_eq!(taken(&mut server), [3]);
@@ -300,6 +312,7 @@ mod tests {
         let have = |number, len| (want(number, 1, WantKind::Have), Some(len));
         server.on_entries(
             PEER,
+            MAX_WANTS_PER_PEER,
             false,
             [have(1, MAX_HAVE_REPLACED_BYTES), have(2, MAX_HAVE_REPLACED_BYTES + 1)],
         );
@@ -313,7 +326,12 @@ mod tests {
         let mut server = Server::default();
         let silent =
             WantEntry::Want { cid: cid(2), priority: 1, kind: WantKind::Block, send_dont_have: false };
-        server.on_entries(PEER, false, [(want(1, 1, WantKind::Block), None), (silent, None)]);
+        server.on_entries(
+            PEER,
+            MAX_WANTS_PER_PEER,
+            false,
+            [(want(1, 1, WantKind::Block), None), (silent, None)],
+        );
         assert_eq!(server.take(PEER).unwrap().presences, [(cid(1), Presence::DontHave)]);
         assert_eq!(server.take(PEER), None);
 
@@ -327,9 +345,14 @@ mod tests {
     #[test]
     fn cancelled_wants_are_not_served() {
         let mut server = Server::default();
-        server.on_entries(PEER, false, [block(1, 1, 10), (want(2, 1, WantKind::Block), None)]);
+        server.on_entries(
+            PEER,
+            MAX_WANTS_PER_PEER,
+            false,
+            [block(1, 1, 10), (want(2, 1, WantKind::Block), None)],
+        );
         let cancels = [1, 2].map(|number| (WantEntry::Cancel(cid(number)), None));
-        assert!(!server.on_entries(PEER, false, cancels));
+        assert!(!server.on_entries(PEER, MAX_WANTS_PER_PEER, false, cancels));
         assert!(server.on_lengths([(*cid(2).hash(), 7)]).is_empty());
         assert!(server.wantlist(PEER).is_empty() && server.waiting.is_empty());
     }
@@ -337,15 +360,20 @@ mod tests {
     #[test]
     fn a_full_wantlist_replaces_the_one_before() {
         let mut server = Server::default();
-        server.on_entries(PEER, false, [block(1, 1, 10)]);
-        server.on_entries(PEER, true, [block(2, 1, 10)]);
+        server.on_entries(PEER, MAX_WANTS_PER_PEER, false, [block(1, 1, 10)]);
+        server.on_entries(PEER, MAX_WANTS_PER_PEER, true, [block(2, 1, 10)]);
         assert_eq!(taken(&mut server), [2]);
     }
 
     #[test]
     fn a_want_for_a_block_is_not_turned_back_into_one_for_its_presence() {
         let mut server = Server::default();
-        server.on_entries(PEER, false, [block(1, 1, 5000), (want(1, 1, WantKind::Have), Some(5000))]);
+        server.on_entries(
+            PEER,
+            MAX_WANTS_PER_PEER,
+            false,
+            [block(1, 1, 5000), (want(1, 1, WantKind::Have), Some(5000))],
+        );
         assert_eq!(taken(&mut server), [1]);
         assert_eq!(server.take(PEER), None);
     }
@@ -356,13 +384,14 @@ mod tests {
         let priority = |number: usize| i32::try_from(number).unwrap() + 10;
         server.on_entries(
             PEER,
+            MAX_WANTS_PER_PEER,
             false,
             (0..MAX_WANTS_PER_PEER).map(|number| block(number, priority(number), 10)),
         );
         assert_eq!(server.wantlist(PEER).len(), MAX_WANTS_PER_PEER);
 
         let (low, high) = (MAX_WANTS_PER_PEER, MAX_WANTS_PER_PEER + 1);
-        server.on_entries(PEER, false, [block(low, 1, 10), block(high, i32::MAX, 10)]);
+        server.on_entries(PEER, MAX_WANTS_PER_PEER, false, [block(low, 1, 10), block(high, i32::MAX, 10)]);
         let kept = server.wantlist(PEER);
         assert_eq!(kept.len(), MAX_WANTS_PER_PEER);
         assert!(kept.contains(&cid(high)) && !kept.contains(&cid(low)) && !kept.contains(&cid(0)));
@@ -371,7 +400,12 @@ mod tests {
     #[test]
     fn nothing_is_kept_of_a_peer_that_left() {
         let mut server = Server::default();
-        server.on_entries(PEER, false, [block(1, 1, 10), (want(2, 1, WantKind::Block), None)]);
+        server.on_entries(
+            PEER,
+            MAX_WANTS_PER_PEER,
+            false,
+            [block(1, 1, 10), (want(2, 1, WantKind::Block), None)],
+        );
         server.disconnect(PEER);
         assert!(server.peers.is_empty() && server.waiting.is_empty());
         assert!(server.on_lengths([(*cid(2).hash(), 7)]).is_empty());

@@ -26,7 +26,7 @@ pub(crate) use key::{Key, Visited};
 pub const DEFAULT_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Blocks that a walk asks for at a time when it is told no other number: what one peer keeps wants for.
-pub const DEFAULT_MAX_WANTS: usize = crate::limits::MAX_WANTS_PER_PEER;
+pub const DEFAULT_MAX_WANTS: usize = crate::limits::MAX_WANTS_PER_KIN;
 
 /// What the driver of a machine does next.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 use super::handler::{Attach, Handler, Offer};
 use super::link::{Changes, Link, OPEN_QUEUE, Shared, Wire};
 
+/// The name by which a node of this program goes.
+const KIN: &str = "cairn";
+
 /// Negotiates Bitswap's streams and hands them out; see the [module](super) for how it is wired.
 #[derive(Debug)]
 pub struct Behaviour {
@@ -41,6 +44,13 @@ pub(crate) fn up_to(version: cairn_proto::bitswap::message::Version) -> (Behavio
 }
 
 impl Behaviour {
+    /// Takes in the name of the program that a peer runs.
+    pub fn on_agent(&self, peer: &PeerId, agent: &str) {
+        if let Some(shared) = self.peers.get(peer) {
+            shared.set_kin(agent.split('/').next() == Some(KIN));
+        }
+    }
+
     fn on_established(&mut self, event: ConnectionEstablished<'_>) {
         let ConnectionEstablished { peer_id: peer, connection_id, endpoint, .. } = event;
         let (requests_tx, requests) = mpsc::channel(OPEN_QUEUE);

@@ -1,7 +1,7 @@
 //! What leaves the swarm: which peers are connected, and a link to each.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_proto::bitswap::message::Version;
@@ -134,6 +134,7 @@ impl Link {
             inbound: inbound_tx,
             reason_count: AtomicUsize::new(0),
             openers: Mutex::default(),
+            is_kin: AtomicBool::new(false),
         });
         (Self { peer, is_local: is_local(remote), inbound, shared: Arc::clone(&shared) }, shared)
     }
@@ -191,6 +192,11 @@ impl Opener {
         }
     }
 
+    /// Whether the peer says that it is a Cairn node too; `false` until it has said what it is.
+    pub fn is_kin(&self) -> bool {
+        self.shared.is_kin.load(Ordering::Relaxed)
+    }
+
     /// Keeps the peer's connections open for as long as the returned value lives. Without any, a connection may be closed
     /// after the swarm's idle timeout.
     pub fn keep_alive(&self) -> KeepAlive {
@@ -218,11 +224,16 @@ pub(super) struct Shared {
     /// Living [`KeepAlive`]s.
     reason_count: AtomicUsize,
     openers: Mutex<Vec<(ConnectionId, mpsc::Sender<Opened>)>>,
+    is_kin: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn is_busy(&self) -> bool {
         self.reason_count.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn set_kin(&self, is_kin: bool) {
+        self.is_kin.store(is_kin, Ordering::Relaxed);
     }
 
     pub(super) fn attach(&self, connection: ConnectionId, requests: mpsc::Sender<Opened>) {

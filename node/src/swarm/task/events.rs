@@ -209,6 +209,7 @@ impl<R: RecordStore + Send + 'static> Task<R> {
                 self.relays.on_found(peer_id, addr.clone(), Instant::now());
             }
         }
+        self.swarm.behaviour_mut().on_agent(&peer_id, &info.agent_version);
         self.peers.on_identified(&peer_id, info);
     }
 

@@ -30,6 +30,11 @@ use crate::cid::{Cid, Multihash};
 /// kept full would push out our own newest wants.
 pub const MAX_WANTS_IN_FLIGHT: usize = 768;
 
+/// The same of a peer that is a Cairn node and has served: by then it knows that we are one.
+///
+/// Below [`crate::limits::MAX_WANTS_PER_KIN`], for the same reason.
+pub const MAX_WANTS_AT_KIN: usize = 6144;
+
 /// Time without a byte from a peer that owes us blocks before its wants go to others.
 pub const STALL_AFTER: Duration = Duration::from_secs(3);
 
@@ -168,6 +173,13 @@ impl Client {
             self.sessions.iter().filter(|(_, state)| state.circle.is_some()).map(|(id, _)| *id).collect();
         for session in with_circle {
             self.widen(session, peer, now);
+        }
+    }
+
+    /// Tells that a peer is a Cairn node too, which takes more wants than others.
+    pub fn is_kin(&mut self, peer: PeerKey) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.is_kin = true;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{ANSWER_HOLDS, ASK_AGAIN_AFTER, MAX_WANTS_IN_FLIGHT, STALL_AFTER, SessionId};
+use super::{ANSWER_HOLDS, ASK_AGAIN_AFTER, MAX_WANTS_AT_KIN, MAX_WANTS_IN_FLIGHT, STALL_AFTER, SessionId};
 use crate::bitswap::message::{Presence, WantEntry, WantKind};
 use crate::cid::{Cid, Multihash};
 use crate::limits::MAX_MESSAGE_BYTES;
@@ -35,6 +35,7 @@ const OVERDUE: (u64, Duration) = (64, Duration::from_secs(5));
 pub(super) struct Peer {
     pub(super) is_local: bool,
     pub(super) knows_presences: bool,
+    pub(super) is_kin: bool,
     pub(super) is_dirty: bool,
     /// Open sessions that it has proven to have blocks of.
     pub(super) session_count: usize,
@@ -114,6 +115,7 @@ impl Peer {
         Self {
             is_local,
             knows_presences: true,
+            is_kin: false,
             is_dirty: false,
             session_count: 0,
             starving: BTreeSet::new(),
@@ -302,7 +304,8 @@ impl Peer {
     pub(super) fn has_room(&self, is_only_one: bool) -> bool {
         let served_count = usize::try_from(self.speed.served_count).unwrap_or(usize::MAX);
         let allowed = if is_only_one { usize::MAX } else { served_count.saturating_mul(2) + FIRST_WANTS };
-        self.in_flight_count < allowed.min(MAX_WANTS_IN_FLIGHT)
+        let knows_us = self.is_kin && served_count >= MAX_WANTS_IN_FLIGHT;
+        self.in_flight_count < allowed.min(if knows_us { MAX_WANTS_AT_KIN } else { MAX_WANTS_IN_FLIGHT })
     }
 
     /// Seconds until it has served what it owes and one block more, as far as can be said: no fewer than it has been silent.

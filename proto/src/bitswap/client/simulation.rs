@@ -14,6 +14,7 @@ use super::*;
 use crate::bitswap::server::Server;
 use crate::block::Block;
 use crate::cid::{HashFunction, RAW, Version};
+use crate::limits::MAX_WANTS_PER_PEER;
 use crate::simulation::every_seed;
 
 const ASKER: PeerKey = PeerKey(0);
@@ -237,7 +238,7 @@ impl Net {
             (entry, len_bytes)
         };
         let entries: Vec<_> = entries.into_iter().map(lookup).collect();
-        node.server.on_entries(ASKER, false, entries);
+        node.server.on_entries(ASKER, MAX_WANTS_PER_PEER, false, entries);
         while let Some(batch) = self.nodes.get_mut(&peer).unwrap().server.take(ASKER) {
             for (cid, _) in batch.blocks {
                 if matches!(manner, Manner::Drip | Manner::Half | Manner::Promiser) {

@@ -248,6 +248,29 @@ fn a_peer_with_nothing_to_do_takes_over_from_one_that_is_silent() {
 }
 
 #[test]
+fn a_cairn_node_that_has_served_gets_more_wants_than_another_peer() {
+    let in_flight = |is_kin| {
+        let mut scene = Scene::new(&[A]);
+        scene.client.add_provider(SESSION, A, scene.now);
+        if is_kin {
+            scene.client.is_kin(A);
+        }
+        scene.want(0..2 * MAX_WANTS_AT_KIN);
+        let mut asked = 0;
+        for served in 0..MAX_WANTS_IN_FLIGHT {
+            asked +=
+                std::iter::repeat_with(|| scene.told(A).len()).take_while(|count| *count > 0).sum::<usize>();
+            assert_eq!(asked - served, MAX_WANTS_IN_FLIGHT);
+            scene.serve(A, served);
+        }
+        asked += std::iter::repeat_with(|| scene.told(A).len()).take_while(|count| *count > 0).sum::<usize>();
+        asked - MAX_WANTS_IN_FLIGHT
+    };
+    assert_eq!(in_flight(false), MAX_WANTS_IN_FLIGHT);
+    assert_eq!(in_flight(true), MAX_WANTS_AT_KIN);
+}
+
+#[test]
 fn the_only_provider_is_asked_again_when_it_stalls_for_long() {
     let mut scene = Scene::new(&[A]);
     scene.client.add_provider(SESSION, A, scene.now);

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::cid::{RAW, SHA2_256};
+use crate::limits::MAX_WANTS_PER_PEER;
 use crate::simulation::every_seed;
 
 /// Blocks that are here or come, and as many that never do.
@@ -256,7 +257,7 @@ impl Net {
             (entry, length)
         };
         let entries: Vec<_> = entries.into_iter().map(lookup).collect();
-        self.server.on_entries(peer, is_full, entries);
+        self.server.on_entries(peer, MAX_WANTS_PER_PEER, is_full, entries);
         self.serve(peer);
     }
 
