@@ -55,6 +55,11 @@ impl Contest {
         Ok(Self { title, samples })
     }
 
+    /// What was done once, and by one only.
+    pub(crate) fn single(title: impl Into<String>, name: &str, cost: Cost) -> Self {
+        Self { title: title.into(), samples: vec![(name.to_owned(), vec![cost])] }
+    }
+
     /// Adds a contestant that was, in each round, the slower of two others: a limit that either of them sets.
     pub(crate) fn with_slower_of(mut self, name: &str, first: usize, second: usize) -> Self {
         let slower = |(a, b): (&Cost, &Cost)| if a.wall_s > b.wall_s { *a } else { *b };

@@ -15,6 +15,7 @@ mod read;
 mod scale;
 mod start;
 mod store;
+mod sweep;
 mod transfer;
 mod tree;
 
@@ -49,6 +50,9 @@ struct Args {
     /// Pins of a large store.
     #[arg(long, default_value_t = 1_000_000)]
     pins: usize,
+    /// Keys that a DHT is told of.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
     /// Where to write the samples, by default beside this program.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -96,6 +100,8 @@ enum Benchmark {
     Gateway,
     /// Memory and processor time of a daemon that has nothing to do.
     Idle,
+    /// Tell a DHT of 200 servers of many keys, and of a fresh root.
+    Sweep,
     /// Store blocks durably, without a node around the store.
     Store,
     /// From the start of a daemon to its first answer, and from the wish to stop to its end.
@@ -130,6 +136,7 @@ fn main() -> Result<()> {
             Benchmark::LinePoor => line::poor(&args)?,
             Benchmark::Gateway => gateway::run(&args)?,
             Benchmark::Idle => idle::run(&args)?,
+            Benchmark::Sweep => sweep::run(&args)?,
             Benchmark::Store => store::run(&args)?,
             Benchmark::Start => start::run(&args)?,
         };
