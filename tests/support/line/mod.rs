@@ -110,15 +110,17 @@ impl Lines {
     }
 
     /// Address of the near host on the line to a far one.
+    ///
+    /// A private one: of peers at public addresses, Kubo wants nothing that no router says they have.
     #[must_use]
     pub fn near_ip(&self, number: usize) -> String {
-        format!("11.1.{number}.1")
+        format!("10.78.{number}.1")
     }
 
     /// Address of a far host, as the near one sees it.
     #[must_use]
     pub fn far_ip(&self, number: usize) -> String {
-        format!("11.1.{number}.2")
+        format!("10.78.{number}.2")
     }
 
     /// Packets that found the queue of a line full so far, both ways.
@@ -177,7 +179,7 @@ impl Lines {
             ip(&["link", "set", device, "netns", space])?;
             let mtu = MTU_BYTES.to_string();
             ip(&["-n", space, "link", "set", device, "mtu", &mtu, "txqueuelen", KERNEL_QUEUE, "up"])?;
-            let (own, other) = (format!("11.1.{number}.{last}"), format!("11.1.{number}.{}", 3 - last));
+            let (own, other) = (format!("10.78.{number}.{last}"), format!("10.78.{number}.{}", 3 - last));
             ip(&["-n", space, "address", "add", &own, "peer", &other, "dev", device])?;
         }
         let line = self.lines.last_mut().expect("it was pushed above");
