@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_proto::content::{ContentError, PortStream, Session};
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::patience::Patience;
+use crate::places::Place;
 
 /// Why a body was cut.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub(crate) struct ContentBody {
     patience: Patience,
     limits: Limits,
     /// What is counted as one request until the body is done.
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     /// Kept so that its providers stay with the stream.
     _session: Arc<dyn Session>,
 }
@@ -70,7 +70,7 @@ impl ContentBody {
         len_bytes: Option<u64>,
         limits: Limits,
         session: Arc<dyn Session>,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         Self {
             first,
@@ -79,7 +79,7 @@ impl ContentBody {
             passed_bytes: 0,
             patience: Patience::new(limits.chunk_timeout),
             limits,
-            _permit: permit,
+            _place: place,
             _session: session,
         }
     }

@@ -42,6 +42,8 @@ pub(crate) enum Failure {
         /// Length of the content, in bytes.
         len_bytes: u64,
     },
+    /// The request is for another state of the content.
+    Precondition,
     /// `index.html` is there and is not a file.
     IndexNotFile,
     /// More requests at the same time than allowed.
@@ -165,6 +167,13 @@ impl Failure {
                 StatusCode::RANGE_NOT_SATISFIABLE,
                 "No such range",
                 "Content-Range says how long the content is.",
+                None,
+                NO_STORE,
+            ),
+            Self::Precondition => (
+                StatusCode::PRECONDITION_FAILED,
+                "Not that version",
+                "Ask without If-Match and If-Unmodified-Since for the version that is here.",
                 None,
                 NO_STORE,
             ),

@@ -90,30 +90,49 @@ pub(crate) fn is_unmodified(request: &HeaderMap, etag: &HeaderValue) -> bool {
     let wanted = opaque(etag.as_bytes());
     request.get_all(header::IF_NONE_MATCH).iter().any(|value| {
         let value = value.as_bytes().trim_ascii();
-        value == b"*" || tags(value).any(|tag| tag == wanted)
+        value == b"*" || tags(value).any(|(tag, _)| tag == wanted)
     })
 }
 
 /// Whether content that was changed at `modified` is older than `If-Modified-Since`, which counts only where no tag was
 /// sent (RFC 9110 §13.1.3).
 pub(crate) fn is_unchanged_since(request: &HeaderMap, modified: &HeaderValue) -> bool {
-    let time = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
-    let since = request.get(header::IF_MODIFIED_SINCE).and_then(time);
+    let since = request.get(header::IF_MODIFIED_SINCE).and_then(moment);
     !request.contains_key(header::IF_NONE_MATCH)
-        && since.is_some_and(|since| time(modified).is_some_and(|modified| modified <= since))
+        && since.is_some_and(|since| moment(modified).is_some_and(|modified| modified <= since))
+}
+
+/// Whether a request is only for another state of the content than the one under `etag`, changed at `modified`: by
+/// `If-Match`, whose comparison is strong, or where that was not sent by `If-Unmodified-Since` (RFC 9110 §13.1.1, §13.1.4).
+pub(crate) fn is_unwanted(request: &HeaderMap, etag: &HeaderValue, modified: Option<&HeaderValue>) -> bool {
+    if !request.contains_key(header::IF_MATCH) {
+        let [limit, modified] =
+            [request.get(header::IF_UNMODIFIED_SINCE), modified].map(|value| value.and_then(moment));
+        return limit.zip(modified).is_some_and(|(limit, modified)| modified > limit);
+    }
+    let etag = etag.as_bytes();
+    let is_same = |(tag, is_weak): (&[u8], bool)| !is_weak && tag == etag;
+    !request.get_all(header::IF_MATCH).iter().any(|value| {
+        let value = value.as_bytes().trim_ascii();
+        value == b"*" || tags(value).any(is_same)
+    })
+}
+
+fn moment(value: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
 fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// The quoted parts of a list of entity tags; commas may stand inside the quotes.
-fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The quoted parts of a list of entity tags, and whether each is weak; commas may stand inside the quotes.
+fn tags(list: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     let mut rest = list;
     std::iter::from_fn(move || {
         let start = rest.iter().position(|byte| *byte == b'"')?;
         let len = rest[start + 1..].iter().position(|byte| *byte == b'"')? + 2;
-        let tag = &rest[start..start + len];
+        let tag = (&rest[start..start + len], rest[..start].ends_with(b"W/"));
         rest = &rest[start + len..];
         Some(tag)
     })
@@ -197,6 +216,37 @@ mod tests {
             assert!(!is_unmodified(&if_none_match(value), &etag), "{value}");
         }
         assert!(is_unmodified(&if_none_match("\"x.car.1\""), &HeaderValue::from_static("W/\"x.car.1\"")));
+    }
+
+    #[test]
+    fn a_request_for_another_state_is_known_by_its_tag_or_else_by_its_date() {
+        let date = |second| HeaderValue::try_from(format!("Sun, 06 Nov 1994 08:49:{second} GMT")).unwrap();
+        let of = |name, value| HeaderMap::from_iter([(name, value)]);
+        let etag = HeaderValue::from_static("\"bafy\"");
+        // Source: RFC 9110 §13.1.1 and §8.8.3.2: a weak tag is never the same.
+        for (value, unwanted) in [
+            ("\"bafy\"", false),
+            ("\"a,b\", \"bafy\"", false),
+            ("*", false),
+            ("W/\"bafy\"", true),
+            ("\"other\"", true),
+            ("bafy", true),
+        ] {
+            let request = of(header::IF_MATCH, HeaderValue::from_static(value));
+            assert_eq!(is_unwanted(&request, &etag, None), unwanted, "{value}");
+        }
+        let weak = HeaderValue::from_static("W/\"bafy\"");
+        assert!(is_unwanted(&of(header::IF_MATCH, weak.clone()), &weak, None));
+        // Source: RFC 9110 §13.1.4: what has no date, or none that can be read, decides nothing.
+        let modified = date(37);
+        for (limit, unwanted) in [(date(36), true), (date(37), false), (HeaderValue::from_static("?"), false)]
+        {
+            let mut request = of(header::IF_UNMODIFIED_SINCE, limit.clone());
+            assert_eq!(is_unwanted(&request, &etag, Some(&modified)), unwanted, "{limit:?}");
+            assert!(!is_unwanted(&request, &etag, None));
+            request.insert(header::IF_MATCH, etag.clone());
+            assert!(!is_unwanted(&request, &etag, Some(&modified)), "the tag counts");
+        }
     }
 
     #[test]

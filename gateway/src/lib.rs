@@ -23,6 +23,7 @@ mod metrics;
 mod pages;
 mod patience;
 mod pipeline;
+mod places;
 mod policy;
 mod preview;
 mod range;

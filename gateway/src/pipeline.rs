@@ -19,7 +19,6 @@ use cairn_proto::path::{ContentPath, Root};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 use moka::sync::Cache as Moka;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::body::{ContentBody, Limits};
@@ -32,6 +31,7 @@ use crate::host::{self, Site};
 use crate::limits;
 use crate::measure::{Asked, Measured};
 use crate::metrics::Metrics;
+use crate::places::{Place, Places};
 use crate::rate::Buckets;
 use crate::request::{self, ContentRequest, Lifetime, Wanted};
 use crate::respond;
@@ -69,7 +69,7 @@ struct Shared {
     cache: Cache,
     /// Domains that were no sites a moment ago, so that a host does not wait for the DNS with every request.
     not_sites: Moka<String, ()>,
-    permits: Arc<Semaphore>,
+    places: Places,
     rates: Option<Arc<Buckets>>,
     metrics: Arc<Metrics>,
     searches: Searches,
@@ -83,20 +83,17 @@ impl Gateway {
     pub fn new(content: Arc<dyn Content>, settings: Settings, tls: Option<Tls>) -> Self {
         let cache = Cache::new(settings.cache_bytes);
         let not_sites = Moka::builder().max_capacity(MAX_NOT_SITES).time_to_live(NOT_SITE_TIME).build();
-        let (permits, rates) = (permits(&settings), rates(&settings));
+        let (places, rates) = (Places::default(), rates(&settings));
         let (metrics, searches) = (Arc::default(), Searches::new());
-        let shared = Shared { content, settings, tls, cache, not_sites, permits, rates, metrics, searches };
+        let shared = Shared { content, settings, tls, cache, not_sites, places, rates, metrics, searches };
         Self(Arc::new(Inner { current: RwLock::new(Arc::new(shared)), is_stopping: AtomicBool::new(false) }))
     }
 
-    /// Goes by other settings from now on. Requests that run are not counted in new limits, and
-    /// [`Settings::cache_bytes`] stays what it was.
+    /// Goes by other settings from now on. Requests that run keep what they began with, though they count against a new
+    /// [`Settings::max_requests`]; [`Settings::cache_bytes`] stays what it was.
     pub fn reload(&self, settings: Settings) {
         let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = Shared::clone(&current);
-        if settings.max_requests != next.settings.max_requests {
-            next.permits = permits(&settings);
-        }
         if settings.rate != next.settings.rate {
             next.rates = rates(&settings);
         }
@@ -116,7 +113,8 @@ impl Gateway {
 
     /// Whether one more request would be answered.
     pub(crate) fn has_room(&self) -> bool {
-        self.shared().permits.available_permits() > 0
+        let shared = self.shared();
+        shared.places.has_room(shared.settings.max_requests)
     }
 
     /// Its counters.
@@ -134,10 +132,6 @@ impl Gateway {
     }
 }
 
-fn permits(settings: &Settings) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(settings.max_requests.min(Semaphore::MAX_PERMITS)))
-}
-
 fn rates(settings: &Settings) -> Option<Arc<Buckets>> {
     settings.rate.map(|rate| Arc::new(Buckets::new(rate)))
 }
@@ -148,13 +142,13 @@ impl Shared {
         if let Some(location) = self.with_tls(&parts, caller) {
             return respond::moved(&location);
         }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Some(place) = self.places.take(self.settings.max_requests) else {
             return Err(Refusal::new(Failure::Overloaded, "too many requests at the same time"));
         };
         let site = self.site(&parts.method, caller).await;
         if let (None, Some(question)) = (&site, self.question(&parts, caller)?) {
             let is_head = parts.method == Method::HEAD;
-            return self.tell(question, caller, is_head, permit).await;
+            return self.tell(question, caller, is_head, place).await;
         }
         let domain = site.as_ref().map(|(domain, _)| domain.as_str());
         match request::read(&parts.method, &parts.uri, parts.headers, caller, domain, &self.settings)? {
@@ -164,7 +158,7 @@ impl Shared {
             Wanted::Found(location) => respond::redirect(StatusCode::FOUND, &location),
             Wanted::Content(request) => {
                 self.check(&request.path)?;
-                let mut job = Job::new(Arc::clone(self), request, permit);
+                let mut job = Job::new(Arc::clone(self), request, place);
                 if let Some((_, target)) = site {
                     job.arrive(target);
                 }
@@ -259,7 +253,7 @@ impl Shared {
         question: Question,
         caller: &Caller,
         is_head: bool,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Response, Refusal> {
         let policy = host::policy(&caller.authority, &self.settings.hosts);
         let local_only = request::is_local_only(policy, caller);
@@ -274,7 +268,7 @@ impl Shared {
                     self.check(&ContentPath::from_cid(*cid))?;
                 }
                 let public_only = !caller.client.is_none_or(host::is_near);
-                peers.respond(&*source, public_only, is_head, permit).await
+                peers.respond(&*source, public_only, is_head, place).await
             }
             (Question::Peers(_), _) => {
                 let message = "this gateway asks no peers for visitors of this host";
@@ -340,7 +334,7 @@ pub(crate) struct Job {
     session: Option<Opened>,
     /// Where the name at the root of the path leads, once that is known.
     site: Option<ContentPath>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
     started: Instant,
 }
 
@@ -352,8 +346,8 @@ struct Opened {
 }
 
 impl Job {
-    fn new(shared: Arc<Shared>, request: Box<ContentRequest>, permit: OwnedSemaphorePermit) -> Self {
-        Self { request, shared, session: None, site: None, permit, started: Instant::now() }
+    fn new(shared: Arc<Shared>, request: Box<ContentRequest>, place: Place) -> Self {
+        Self { request, shared, session: None, site: None, place, started: Instant::now() }
     }
 
     /// What the operator has decided.
@@ -553,7 +547,7 @@ impl Job {
         let Settings { chunk_timeout, request_timeout, .. } = self.shared.settings;
         let max_bytes = limits::max_archive_bytes(&self.shared.settings);
         let limits = Limits { chunk_timeout, started: self.started, request_timeout, max_bytes };
-        Body::new(ContentBody::new(first, rest, len_bytes, limits, session, self.permit))
+        Body::new(ContentBody::new(first, rest, len_bytes, limits, session, self.place))
     }
 }
 

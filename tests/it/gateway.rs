@@ -50,6 +50,8 @@ fn ranges_conditions_and_errors_are_answered_as_http_wants_them() {
     let etag = headers.lines().find_map(|line| line.strip_prefix("etag: ")).expect("content has an ETag");
     assert!(headers.contains("cache-control: public, max-age=29030400, immutable"), "{headers}");
     assert!(Curl::get(&file).with(&["--header", &format!("if-none-match: {etag}")]).body(304).is_empty());
+    assert_eq!(Curl::get(&file).with(&["--header", &format!("if-match: {etag}")]).body(200), b"0123456789");
+    assert_eq!(Curl::get(&file).with(&["--header", "if-match: \"other\""]).status(), 412);
     let missing = Curl::get(&file.replace("a.txt", "b.txt")).body(404);
     assert!(!missing.is_empty(), "an error says what is missing");
     assert_eq!(Curl::get(&file).with(&["--request", "DELETE"]).status(), 405);

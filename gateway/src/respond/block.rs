@@ -35,7 +35,7 @@ async fn respond(
     let cid = known.resolved.cid;
     let etag = headers::etag(&cid, &format!(".{}", format.name()));
     let mut headers = common(&job.request, known, etag, IMMUTABLE);
-    if let Some(unmodified) = unmodified(&job.request, &headers) {
+    if let Some(unmodified) = unmodified(&job.request, &headers)? {
         return Ok(unmodified);
     }
     let content = job.block(&cid).await?.into_data();

@@ -21,7 +21,7 @@ pub(super) async fn respond(mut job: Job, known: &Known) -> Result<Response, Ref
     let variant = headers::fingerprint(variant.as_bytes());
     let etag = headers::ascii(format!("W/\"{cid}.car.{variant}\""));
     let mut headers = common(request, known, etag, IMMUTABLE);
-    if let Some(unmodified) = unmodified(request, &headers) {
+    if let Some(unmodified) = unmodified(request, &headers)? {
         return Ok(unmodified);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(options.content_type()));

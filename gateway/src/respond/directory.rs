@@ -41,7 +41,7 @@ async fn list(mut job: Job, directory: &Known) -> Result<Response, Refusal> {
     let cid = directory.resolved.cid;
     let etag = headers::ascii(format!("\"DirIndex-{}_CID-{cid}\"", *TEMPLATE));
     let mut headers = common(&job.request, directory, etag, GENERATED);
-    if let Some(unmodified) = unmodified(&job.request, &headers) {
+    if let Some(unmodified) = unmodified(&job.request, &headers)? {
         return Ok(unmodified);
     }
     headers::page(&mut headers);

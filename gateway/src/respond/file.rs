@@ -72,7 +72,7 @@ async fn serve_as(
     media_type: Option<HeaderValue>,
 ) -> Result<Response, Refusal> {
     headers.extend(file.modified.clone().map(|modified| (header::LAST_MODIFIED, modified)));
-    if let Some(unmodified) = unmodified(&job.request, &headers) {
+    if let Some(unmodified) = unmodified(&job.request, &headers)? {
         return Ok(unmodified);
     }
     let is_range = job.request.headers.contains_key(header::RANGE);

@@ -83,7 +83,7 @@ async fn as_browsers_see_it(mut job: Job, known: Arc<Known>) -> Result<Response,
     match &known.resolved.kind {
         NodeKind::File { .. } => file::respond(job, known).await,
         NodeKind::Directory { .. } => directory::respond(job, known).await,
-        NodeKind::Symlink { target } => Ok(symlink::respond(&job.request, &known, target)),
+        NodeKind::Symlink { target } => symlink::respond(&job.request, &known, target),
         NodeKind::Data { codec } => match Format::of_codec(*codec) {
             Some(format) if wants_preview(&job.request, format) => {
                 preview::respond(job, &known, format).await
@@ -165,18 +165,22 @@ fn describe(request: &ContentRequest, headers: &mut HeaderMap) {
     }
 }
 
-/// 304, if the client has what `headers` would bring.
-fn unmodified(request: &ContentRequest, headers: &HeaderMap) -> Option<Response> {
-    let etag = headers.get(header::ETAG)?;
+/// 304, if the client has what `headers` would bring; an error, if it wants only something else. In the order of RFC 9110 §13.2.2.
+fn unmodified(request: &ContentRequest, headers: &HeaderMap) -> Result<Option<Response>, Refusal> {
+    let Some(etag) = headers.get(header::ETAG) else { return Ok(None) };
     let modified = headers.get(header::LAST_MODIFIED);
+    if headers::is_unwanted(&request.headers, etag, modified) {
+        let message = format!("{} is {} by now", request.path_text, String::from_utf8_lossy(etag.as_bytes()));
+        return Err(Refusal::new(Failure::Precondition, message));
+    }
     let is_known = headers::is_unmodified(&request.headers, etag)
         || modified.is_some_and(|modified| headers::is_unchanged_since(&request.headers, modified));
-    is_known.then(|| {
+    Ok(is_known.then(|| {
         let mut headers = headers.clone();
         // The tag says it better. Source: RFC 9110 §15.4.5.
         headers.remove(header::LAST_MODIFIED);
         response(StatusCode::NOT_MODIFIED, headers, no_body())
-    })
+    }))
 }
 
 /// No body, and no claim about the length of one: axum would say 0 of [`Body::empty`], and in a 304 or in the answer to a

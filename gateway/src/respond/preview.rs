@@ -26,7 +26,7 @@ pub(super) async fn respond(mut job: Job, known: &Known, format: Format) -> Resu
     let cid = known.resolved.cid;
     let etag = headers::ascii(format!("\"DagIndex-{}_CID-{cid}\"", *TEMPLATE));
     let mut headers = common(&job.request, known, etag, GENERATED);
-    if let Some(unmodified) = unmodified(&job.request, &headers) {
+    if let Some(unmodified) = unmodified(&job.request, &headers)? {
         return Ok(unmodified);
     }
     headers::page(&mut headers);

@@ -27,7 +27,7 @@ pub(super) async fn respond(mut job: Job) -> Result<Response, Refusal> {
     headers.insert(header::ETAG, headers::ascii(format!("\"{}\"", headers::fingerprint(&record.bytes))));
     headers.insert(header::CACHE_CONTROL, headers::fresh_for(record.fresh_for));
     describe(&job.request, &mut headers);
-    if let Some(unmodified) = unmodified(&job.request, &headers) {
+    if let Some(unmodified) = unmodified(&job.request, &headers)? {
         return Ok(unmodified);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Format::IpnsRecord.media_type()));

@@ -29,8 +29,14 @@ pub(super) async fn respond(mut job: Job, missing: Refusal) -> Result<Response, 
     if known.len_bytes().is_none() {
         return Err(missing);
     }
-    // The page of an error is served whole, whatever part of the missing page was wanted.
-    for name in [header::RANGE, header::IF_NONE_MATCH] {
+    // The page of an error is served whole, whatever part or state of the missing page was wanted.
+    for name in [
+        header::RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ] {
         job.request.headers.remove(name);
     }
     let mut response = file::respond(job, known).await?;

@@ -18,7 +18,7 @@ pub(super) async fn respond(mut job: Job, known: &Known) -> Result<Response, Ref
     // Weak: the same tree may be written in another way some day.
     let etag = headers::ascii(format!("W/\"{cid}.x-tar\""));
     let mut headers = common(&job.request, known, etag, IMMUTABLE);
-    if let Some(unmodified) = unmodified(&job.request, &headers) {
+    if let Some(unmodified) = unmodified(&job.request, &headers)? {
         return Ok(unmodified);
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Format::Tar.media_type()));

@@ -18,11 +18,11 @@ use cairn_proto::routing::{PeerRecord, Routing, RoutingOptions};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::{Failure, Refusal};
 use crate::format::{self, Format};
 use crate::headers::{self, NOSNIFF, TEXT};
+use crate::places::Place;
 use crate::respond;
 use filter::Filter;
 
@@ -116,7 +116,7 @@ impl Peers {
         routing: &dyn Routing,
         public_only: bool,
         is_head: bool,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Response, Refusal> {
         let limit = if self.is_stream { STREAM_LIMIT } else { LIST_LIMIT };
         let options = RoutingOptions { limit, public_only };
@@ -139,7 +139,7 @@ impl Peers {
             return Ok(answer(media_type, FOUND, Vec::new(), true));
         }
         let mut response = answer(media_type, FOUND, Vec::new(), false);
-        *response.body_mut() = Body::from_stream(Lines { found, _permit: permit });
+        *response.body_mut() = Body::from_stream(Lines { found, _place: place });
         Ok(response)
     }
 }
@@ -227,7 +227,7 @@ impl Found {
 struct Lines {
     found: Found,
     /// What is counted as one request until the last line.
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Stream for Lines {

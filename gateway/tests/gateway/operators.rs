@@ -116,6 +116,12 @@ async fn other_settings_hold_from_the_next_request_on_and_not_for_those_that_run
     assert_eq!(router.clone().oneshot(request()).await.unwrap().status(), 429, "the same limit holds on");
     gateway.reload(Settings { max_requests: 2, max_file_bytes: Some(2999), ..Settings::default() });
     assert_eq!(router.clone().oneshot(request()).await.unwrap().status(), 410);
+    gateway.reload(Settings { max_requests: 1, ..Settings::default() });
+    assert_eq!(
+        router.clone().oneshot(request()).await.unwrap().status(),
+        429,
+        "the one that runs still counts"
+    );
     assert_eq!(running.into_body().collect().await.unwrap().to_bytes().len(), 3000);
     gateway.reload(Settings { rate: Some(Rate { per_second: 1, burst: 1 }), ..Settings::default() });
     let ask = async || get(format!("/ipfs/{file}")).from([192, 0, 2, 1].into()).of(&gateway).await.status;
