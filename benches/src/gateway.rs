@@ -2,6 +2,7 @@
 //!
 //! Every contestant is asked by the same clients on the same machine, so the clients' part is in every number alike.
 
+mod first;
 mod load;
 mod rivals;
 
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<Vec<Contest>> {
     contests.push(arena.ranges()?);
     contests.push(arena.listing()?);
     contests.push(arena.memory()?);
+    contests.push(first::run(args, &arena.load)?);
     Ok(contests)
 }
 
