@@ -487,8 +487,15 @@ impl Job {
         if let Some(block) = Block::from_identity(*cid) {
             return Ok(block);
         }
+        // As for paths: what is known need not be in the store any more, and may be forbidden since.
+        if let (Some(block), false) = (self.shared.cache.block(cid), self.request.only_if_cached) {
+            self.shared.check(&ContentPath::from_cid(*cid))?;
+            return Ok(block);
+        }
         let opened = self.open();
-        self.content(&opened, opened.session.block(cid)).await
+        let block = self.content(&opened, opened.session.block(cid)).await?;
+        self.shared.cache.insert_block(&block);
+        Ok(block)
     }
 
     /// Starts a stream of the session that `start` asks for and reads its first item, `None` if it has none.

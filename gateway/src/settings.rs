@@ -48,7 +48,7 @@ pub struct Settings {
     pub max_range_file_bytes: Option<u64>,
     /// Answer questions of the routing API, under `/routing/v1`.
     pub routing: bool,
-    /// Memory for what is known of immutable paths and for the content of small files, in bytes.
+    /// Memory for what is known of immutable paths and for blocks that are asked for often, in bytes.
     pub cache_bytes: u64,
 }
 
@@ -69,7 +69,7 @@ impl Default for Settings {
             max_content_bytes: None,
             max_range_file_bytes: None,
             routing: true,
-            cache_bytes: 32 * 1024 * 1024,
+            cache_bytes: 64 * 1024 * 1024,
         }
     }
 }

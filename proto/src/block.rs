@@ -134,6 +134,11 @@ impl Block {
         (cid.hash() == self.cid.hash()).then_some(Self { cid, data: self.data })
     }
 
+    /// The same block with memory of its own: [`Self::data`] may share a larger piece, which stays as long as it does.
+    pub fn detached(&self) -> Self {
+        Self { cid: self.cid, data: Bytes::copy_from_slice(&self.data) }
+    }
+
     /// CID.
     pub fn cid(&self) -> &Cid {
         &self.cid

@@ -230,7 +230,7 @@ fn gateway_settings(settings: &GatewaySettings) -> Result<Settings> {
         max_file_bytes: settings.max_file_bytes,
         max_content_bytes: settings.max_content_bytes,
         max_range_file_bytes: settings.max_range_file_bytes,
-        ..default
+        cache_bytes: settings.cache_bytes,
     })
 }
 

@@ -135,9 +135,6 @@ pub(super) async fn content(job: &mut Job, file: &Known) -> Result<Bytes, Refusa
 /// All of a file of one block: no stream is needed for it, and its bytes are not copied. `None` for a larger one.
 async fn in_memory(job: &mut Job, file: &Known) -> Result<Option<Bytes>, Refusal> {
     let len_bytes = len_of(file);
-    if let Some(content) = file.content() {
-        return Ok(Some(content));
-    }
     if len_bytes == 0 {
         return Ok(Some(Bytes::new()));
     }
@@ -156,7 +153,6 @@ async fn in_memory(job: &mut Job, file: &Known) -> Result<Option<Bytes>, Refusal
     if content.len() as u64 != len_bytes {
         return Err(Refusal::new(Failure::Broken, format!("{cid} is not as long as it claims")));
     }
-    file.keep_content(&content);
     Ok(Some(content))
 }
 

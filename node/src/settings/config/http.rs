@@ -15,6 +15,9 @@ use super::{Config, defaults, invalid};
 use crate::error::Result;
 use crate::settings::units::parse_duration;
 
+/// Share of the memory budget that the gateway gets for what is asked for often: an eighth.
+const CACHE_SHARE: u64 = 8;
+
 /// Settings of the RPC server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcSettings {
@@ -88,6 +91,8 @@ pub struct GatewaySettings {
     pub expose_routing: bool,
     /// Most rows of a listing, `None` for the gateway's own default.
     pub max_listing_rows: Option<u64>,
+    /// Memory for what is asked for often, in bytes.
+    pub cache_bytes: u64,
 }
 
 /// Certificates from a certificate authority.
@@ -187,6 +192,7 @@ impl Config {
             max_range_file_bytes: self.size_limit("Gateway.MaxRangeRequestFileSize")?,
             expose_routing: self.read("Gateway.ExposeRoutingAPI")?.unwrap_or(true),
             max_listing_rows: self.read("Gateway.MaxListingRows")?,
+            cache_bytes: self.max_memory_bytes()? / CACHE_SHARE,
         })
     }
 

@@ -122,8 +122,13 @@ impl Config {
         Ok(shared.into_iter().chain([repo.join(DENYLISTS_FOLDER)]).collect())
     }
 
+    /// The one budget that everything has a share of.
+    pub(super) fn max_memory_bytes(&self) -> Result<u64> {
+        Ok(self.read_size("Resources.MaxMemory")?.unwrap_or(DEFAULT_MAX_MEMORY_BYTES))
+    }
+
     fn store(&self) -> Result<StoreSettings> {
-        let memory_bytes = self.read_size("Resources.MaxMemory")?.unwrap_or(DEFAULT_MAX_MEMORY_BYTES);
+        let memory_bytes = self.max_memory_bytes()?;
         let (share, of) = STORE_SHARE;
         Ok(StoreSettings {
             max_bytes: self.read_size("Datastore.StorageMax")?,
@@ -217,7 +222,7 @@ impl Config {
         if !self.read("Swarm.ResourceMgr.Enabled")?.unwrap_or(true) {
             return Ok(u32::MAX);
         }
-        let all = self.read_size("Resources.MaxMemory")?.unwrap_or(DEFAULT_MAX_MEMORY_BYTES);
+        let all = self.max_memory_bytes()?;
         let memory = self.read_size("Swarm.ResourceMgr.MaxMemory")?.unwrap_or(all / CONNECTIONS_SHARE);
         let files = self.read::<u32>("Swarm.ResourceMgr.MaxFileDescriptors")?.unwrap_or(u32::MAX);
         let in_memory = u32::try_from(memory / CONNECTION_BYTES).unwrap_or(u32::MAX);

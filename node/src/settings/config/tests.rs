@@ -357,6 +357,7 @@ fn keys_of_the_servers_matter() {
         Some(Duration::from_secs(5))
     );
     assert_eq!(gateway("Gateway.MaxConcurrentRequests", json!(7)).max_requests, Some(7));
+    assert_eq!(gateway("Resources.MaxMemory", json!("800MB")).cache_bytes, 100_000_000);
     assert_eq!(
         gateway("Gateway.MaxRequestDuration", json!("2h")).max_request_duration,
         Some(Duration::from_secs(7200))
