@@ -16,6 +16,7 @@ use cairn_proto::routing::Routing;
 use futures::StreamExt as _;
 
 use super::Session;
+use super::session::Crowd;
 use crate::blocks::Blocks;
 use crate::names::Names;
 use crate::routing;
@@ -26,11 +27,12 @@ pub(crate) struct NodeContent {
     blocks: Blocks,
     names: Names,
     routing: Option<routing::Handle>,
+    crowd: Crowd,
 }
 
 impl NodeContent {
     pub(crate) fn new(blocks: Blocks, names: Names, routing: Option<routing::Handle>) -> Self {
-        Self { blocks, names, routing }
+        Self { blocks, names, routing, crowd: Crowd::default() }
     }
 }
 
@@ -40,7 +42,8 @@ impl Content for NodeContent {
     }
 
     fn session(&self, options: SessionOptions) -> Arc<dyn content::Session> {
-        Arc::new(Session::new(self.blocks.clone(), self.names.clone(), options))
+        let (blocks, names) = (self.blocks.clone(), self.names.clone());
+        Arc::new(Session::among(self.crowd.clone(), blocks, names, options))
     }
 
     fn check(&self, path: &ContentPath) -> Result<(), ContentError> {

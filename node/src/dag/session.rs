@@ -30,6 +30,12 @@ const LOCAL_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes that a walk over the network asks ahead: 1 Gbit/s at half a second of delay.
 const NETWORK_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes that the readers of one crowd ask ahead together, shared out as each stream begins.
+const CROWD_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Least that a reader asks ahead, however many there are: about a block.
+const MIN_WINDOW_BYTES: u64 = 1024 * 1024;
+
 /// Blocks of a listing of links that are asked for ahead of their turn, at most; of the largest ones they take 64 MiB.
 const AHEAD_BLOCKS: usize = 32;
 
@@ -43,6 +49,19 @@ pub struct Session {
     names: Names,
     options: SessionOptions,
     status: Arc<Status>,
+    crowd: Crowd,
+}
+
+/// The sessions that share the memory for what is read ahead. Each holds a clone while it lives.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Crowd(Arc<()>);
+
+impl Crowd {
+    /// What one more of its readers may ask ahead, of `full` bytes that it would without the others.
+    fn share(&self, full: u64) -> u64 {
+        let count = Arc::strong_count(&self.0) as u64;
+        (CROWD_WINDOW_BYTES / count).clamp(MIN_WINDOW_BYTES, full)
+    }
 }
 
 /// A DAG that is in the store, and will be until this is dropped.
@@ -82,7 +101,12 @@ pub struct DagStat {
 
 impl Session {
     pub(crate) fn new(blocks: Blocks, names: Names, options: SessionOptions) -> Self {
-        Self { blocks, names, options, status: Arc::default() }
+        Self::among(Crowd::default(), blocks, names, options)
+    }
+
+    /// A session that has to share what it reads ahead with others.
+    pub(crate) fn among(crowd: Crowd, blocks: Blocks, names: Names, options: SessionOptions) -> Self {
+        Self { blocks, names, options, status: Arc::default(), crowd }
     }
 
     /// Where a path leads once the name that it starts at is resolved.
@@ -286,7 +310,7 @@ impl Session {
     }
 
     fn window_bytes(&self) -> u64 {
-        if self.options.local_only { LOCAL_WINDOW_BYTES } else { NETWORK_WINDOW_BYTES }
+        self.crowd.share(if self.options.local_only { LOCAL_WINDOW_BYTES } else { NETWORK_WINDOW_BYTES })
     }
 }
 
@@ -395,5 +419,23 @@ impl References {
         if !wanted.is_empty() {
             self.blocks.request(wanted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_share_what_they_read_ahead_and_have_it_back_when_others_are_gone() {
+        let crowd = Crowd::default();
+        assert_eq!(crowd.share(NETWORK_WINDOW_BYTES), NETWORK_WINDOW_BYTES);
+        let others = vec![crowd.clone(); 7];
+        assert_eq!(crowd.share(NETWORK_WINDOW_BYTES), NETWORK_WINDOW_BYTES / 8);
+        assert_eq!(crowd.share(1 << 20), 1 << 20, "no more than it would without them");
+        let many = vec![crowd.clone(); 10_000];
+        assert_eq!(crowd.share(NETWORK_WINDOW_BYTES), MIN_WINDOW_BYTES);
+        drop((others, many));
+        assert_eq!(crowd.share(LOCAL_WINDOW_BYTES), LOCAL_WINDOW_BYTES);
     }
 }
