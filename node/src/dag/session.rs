@@ -49,10 +49,11 @@ pub struct Session {
     names: Names,
     options: SessionOptions,
     status: Arc<Status>,
-    crowd: Crowd,
+    /// One place among the others, however many clones of this session there are.
+    crowd: Arc<Crowd>,
 }
 
-/// The sessions that share the memory for what is read ahead. Each holds a clone while it lives.
+/// The sessions that share the memory for what is read ahead. Each holds one clone while it lives.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Crowd(Arc<()>);
 
@@ -106,7 +107,7 @@ impl Session {
 
     /// A session that has to share what it reads ahead with others.
     pub(crate) fn among(crowd: Crowd, blocks: Blocks, names: Names, options: SessionOptions) -> Self {
-        Self { blocks, names, options, status: Arc::default(), crowd }
+        Self { blocks, names, options, status: Arc::default(), crowd: Arc::new(crowd) }
     }
 
     /// Where a path leads once the name that it starts at is resolved.
