@@ -21,6 +21,8 @@ const SEED: &str = "CAIRN_HURT_SEED";
 const STEPS: &str = "CAIRN_HURT_STEPS";
 /// Set when the child makes backups too.
 const BACKUPS: &str = "CAIRN_HURT_BACKUPS";
+/// Set when the child dies after its last step.
+const DIES: &str = "CAIRN_HURT_DIES";
 
 /// The command that runs the child: `steps` random operations on `repo`.
 pub(super) fn command(world: &World, repo: &Path, seed: u64, steps: usize) -> Command {
@@ -38,6 +40,13 @@ pub(super) fn command(world: &World, repo: &Path, seed: u64, steps: usize) -> Co
 pub(super) fn command_with_backups(world: &World, repo: &Path, seed: u64, steps: usize) -> Command {
     let mut command = command(world, repo, seed, steps);
     command.env(BACKUPS, "1");
+    command
+}
+
+/// The same, which dies after its last step instead of closing the repo.
+pub(super) fn command_that_dies(world: &World, repo: &Path, seed: u64, steps: usize) -> Command {
+    let mut command = command(world, repo, seed, steps);
+    command.env(DIES, "1");
     command
 }
 
@@ -67,6 +76,7 @@ async fn a_process_that_is_hurt() {
         repo: repo.into(),
         random: ChaCha8Rng::seed_from_u64(seed.parse().unwrap()),
         backups: variable(BACKUPS).map(|_| 0),
+        dies: variable(DIES).is_some(),
     };
     let result = hurt.run(steps.parse().unwrap()).await;
     if let Err(error) = result {
@@ -80,6 +90,7 @@ struct Hurt {
     random: ChaCha8Rng,
     /// Number of the next backup.
     backups: Option<usize>,
+    dies: bool,
 }
 
 impl Hurt {
@@ -94,6 +105,9 @@ impl Hurt {
             if let Err(error) = self.step(&node).await {
                 println!("failed {error}");
             }
+        }
+        if self.dies {
+            std::process::abort();
         }
         node.shutdown().await
     }
