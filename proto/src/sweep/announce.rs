@@ -85,7 +85,9 @@ impl Announcer {
             peer.told = Told::Waiting;
             return Some(Call::Tell(peer.key));
         }
-        if is_looked_up || self.asking_count >= PARALLELISM || self.asked_count >= MAX_ASKED {
+        // Where too few are known to keep the record, the closest need not be right: whoever else is known is asked too.
+        let is_found = is_looked_up && self.peers.len() >= REPLICATION;
+        if is_found || self.asking_count >= PARALLELISM || self.asked_count >= MAX_ASKED {
             return None;
         }
         let unasked = |peer: &&mut Peer| peer.asked == Asked::No;

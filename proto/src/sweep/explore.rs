@@ -130,21 +130,24 @@ impl Explorer {
         self.peers.iter().filter(|(_, health)| **health != Health::Failed).map(|(peer, _)| *peer)
     }
 
-    /// The peers closest to the present target, which have to answer.
+    /// The peers closest to the present target, which have to answer. Where these know of too few to keep a record, all have
+    /// to that are known: a network is not small because three say so, who may lie or be cut off.
     fn leaders(&self) -> Vec<Key> {
-        match &self.lookup {
-            Some(lookup) => closest(&lookup.point, self.usable(), RESILIENCY),
-            None => Vec::new(),
+        let Some(lookup) = &self.lookup else { return Vec::new() };
+        let mut near = closest(&lookup.point, self.usable(), REPLICATION);
+        let is_few = near.len() < REPLICATION;
+        if !is_few || !near.iter().take(RESILIENCY).all(|peer| lookup.has_answer_of(peer)) {
+            near.truncate(RESILIENCY);
         }
+        near
     }
 
     /// Ends the present look-up if it is at its end, and begins the next.
     fn go_on(&mut self) {
         while let Some(lookup) = &self.lookup {
-            let has_answered = |peer: &Key| lookup.asked.get(peer) == Some(&true);
             let is_cut_short =
                 lookup.asked.len() == MAX_ASKED && lookup.asked.values().all(|answered| *answered);
-            if !is_cut_short && !self.leaders().iter().all(has_answered) {
+            if !is_cut_short && !self.leaders().iter().all(|peer| lookup.has_answer_of(peer)) {
                 return;
             }
             let (part, point) = (lookup.part, lookup.point);
@@ -189,6 +192,10 @@ impl Explorer {
 impl Lookup {
     fn new(part: Option<Prefix>, target: Vec<u8>) -> Self {
         Self { part, point: Key::of(&target), target, asked: HashMap::new() }
+    }
+
+    fn has_answer_of(&self, peer: &Key) -> bool {
+        self.asked.get(peer) == Some(&true)
     }
 }
 

@@ -221,6 +221,44 @@ fn one_key_comes_to_the_twenty_closest_peers_and_to_the_surest_before_all_are_fo
     assert!(early_count > 100, "some records are given while peers are still asked: {early_count}");
 }
 
+/// A network, content, and four peers that are known: the three that are closest, who know nobody, and one that is not.
+fn hidden_network(seed: u64) -> (Net, Vec<u8>, [Key; 4]) {
+    let mut net = Net::new(seed, 60);
+    let multihash = [[0x12, 0x20].as_slice(), &net.rng.random::<[u8; 32]>()].concat();
+    let sorted = closest(&Key::of(&multihash), net.peers.keys().copied(), 60);
+    sorted[..3].iter().for_each(|peer| drop(net.peers.insert(*peer, Vec::new())));
+    (net, multihash, [sorted[0], sorted[1], sorted[2], sorted[40]])
+}
+
+#[test]
+fn a_region_is_not_taken_for_a_small_network_before_everybody_known_was_asked() {
+    let (mut net, multihash, known) = hidden_network(1);
+    let mut explorer = Explorer::new(&multihash, known);
+    while let Some(ask) = explorer.next_ask() {
+        explorer.on_answer(&ask, &net.ask(&ask).unwrap());
+    }
+    let explored = explorer.explored().unwrap();
+    let right = closest(&Key::of(&multihash), net.peers.keys().copied(), REPLICATION);
+    let missed = right.iter().filter(|peer| !explored.peers.contains(peer)).count();
+    assert!(missed <= 2 && explored.region != Prefix::ALL, "{missed} missed, {:?}", explored.region);
+}
+
+#[test]
+fn a_key_is_not_announced_to_a_few_before_everybody_known_was_asked() {
+    let (mut net, multihash, known) = hidden_network(1);
+    let mut announcer = Announcer::new(&multihash, &Key::of(b"local"), known);
+    while let Some(call) = announcer.next_call() {
+        match call {
+            Call::Ask(peer) => {
+                let ask = Ask { peer, target: announcer.target().to_vec() };
+                announcer.on_answer(&peer, &net.ask(&ask).unwrap());
+            }
+            Call::Tell(peer) => announcer.on_taken(&peer),
+        }
+    }
+    assert!(announcer.is_enough(), "{} took it", announcer.taken_count());
+}
+
 #[test]
 fn peers_that_refuse_a_record_are_replaced_by_the_next_closest() {
     let mut net = Net::new(1, 100);
