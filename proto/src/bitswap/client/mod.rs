@@ -2,11 +2,13 @@
 //!
 //! A want belongs to sessions and is asked of peers. One peer at a time is asked for the block itself; who served the
 //! session before is asked straight away, so that no round trip passes for each block. Only while nobody has proven to
-//! have a session's blocks are others asked whether they do, and providers searched.
+//! have a session's blocks are others asked whether they do, and providers searched. Whoever never served is put to the
+//! test with little, and what it does not serve at once is asked of others too.
 //!
 //! Invariant: a want that has a live provider among the peers is always at one of them, in line for one, or due at the
 //! next [`Client::tick`]. Must not know blocks' bytes beyond their length, nor how peers are reached.
 
+mod hedge;
 mod peer;
 mod place;
 mod session;
@@ -53,7 +55,7 @@ pub const SEARCH_DELAY: Duration = Duration::from_secs(1);
 const SEARCH_AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
 /// Time between calls of [`Client::tick`] while there are wants.
-pub const TICK: Duration = Duration::from_millis(200);
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// Wants of one session that peers without a record are asked about at a time.
 const MAX_PROBES: usize = 32;
@@ -379,6 +381,7 @@ impl Client {
             self.is_recovered |= was_stalled && !state.is_stalled();
         }
         stalled.into_iter().for_each(|peer| self.give_up_on(peer, now));
+        self.hedge(now);
 
         let overdue: Vec<_> = self
             .peers

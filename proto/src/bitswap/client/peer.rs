@@ -11,6 +11,17 @@ use crate::limits::MAX_MESSAGE_BYTES;
 /// Wants that a peer gets before its speed is known, when others could serve them too.
 const FIRST_WANTS: usize = 16;
 
+/// Time without a byte after which a peer that owes us blocks and never served any is doubtful: so many times what it took to
+/// answer whether it has one, and within these bounds.
+const DOUBT_FACTOR: u32 = 3;
+const DOUBT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// The same for one that was never asked whether it has one.
+const DOUBT_UNKNOWN_AFTER: Duration = Duration::from_millis(300);
+
+/// Least and most time until a peer that was doubtful may try to serve again.
+const TRIAL_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
 /// Time over which a peer's speed is averaged.
 const RATE_WINDOW: Duration = Duration::from_millis(200);
 
@@ -29,6 +40,16 @@ const MAX_UNCALLED: u32 = 64;
 
 /// A want that was passed by this many later ones, and is this old, will not be answered any more.
 const OVERDUE: (u64, Duration) = (64, Duration::from_secs(5));
+
+/// Who else could serve what a peer may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rivals {
+    None,
+    /// Peers of whom none has served yet.
+    Untried,
+    /// Peers of whom some have served.
+    Served,
+}
 
 /// A connected peer.
 #[derive(Debug)]
@@ -58,6 +79,11 @@ pub(super) struct Peer {
     /// Since when it owes us the next block.
     owes_since: Option<Instant>,
     stalled_since: Option<Instant>,
+    /// The shortest time from a question whether it has a block to the answer.
+    answer_time: Option<Duration>,
+    /// When it may try to serve again, and how long it waits the next time.
+    trial_at: Option<Instant>,
+    trial_wait: Duration,
 }
 
 /// A want that the peer has been told or will be.
@@ -131,6 +157,9 @@ impl Peer {
             uncalled_count: 0,
             owes_since: None,
             stalled_since: None,
+            answer_time: None,
+            trial_at: None,
+            trial_wait: TRIAL_AGAIN.0,
         }
     }
 
@@ -209,16 +238,16 @@ impl Peer {
     }
 
     pub(super) fn on_block(&mut self, hash: &Multihash, len_bytes: usize, now: Instant) {
-        if self.wants.contains_key(hash) {
-            self.uncalled_count = self.uncalled_count.saturating_sub(1);
-        } else {
-            self.uncalled_count += 1;
-            if self.uncalled_count > MAX_UNCALLED {
-                return;
-            }
-        }
-        self.forget(hash);
         self.cancels.remove(hash);
+        if !self.wants.contains_key(hash) {
+            self.uncalled_count += 1;
+            if self.has_served() && self.uncalled_count <= MAX_UNCALLED {
+                self.on_answer(now);
+            }
+            return;
+        }
+        self.uncalled_count = self.uncalled_count.saturating_sub(1);
+        self.forget(hash);
         self.on_answer(now);
         self.speed.on_block(len_bytes, self.in_flight_count == 0, now);
     }
@@ -226,6 +255,10 @@ impl Peer {
     /// Returns whether the peer had been asked.
     pub(super) fn on_presence(&mut self, hash: &Multihash, presence: Presence, now: Instant) -> bool {
         let Some(asked) = self.wants.get_mut(hash) else { return false };
+        if let State::Sent { at, .. } = asked.state {
+            let time = now.duration_since(at);
+            self.answer_time = Some(self.answer_time.map_or(time, |shortest| shortest.min(time)));
+        }
         match presence {
             // The block is on its way, or was asked for meanwhile.
             Presence::Have if asked.kind == WantKind::Block => return true,
@@ -300,10 +333,15 @@ impl Peer {
         self.in_flight_count
     }
 
-    /// Whether it may be asked for one more block. An unproven one gets few while others could serve as well.
-    pub(super) fn has_room(&self, is_only_one: bool) -> bool {
+    /// Whether it may be asked for one more block. One that never served gets few while others could serve as well, and a
+    /// single one, to show what it can, while others have shown it.
+    pub(super) fn has_room(&self, rivals: Rivals, now: Instant) -> bool {
         let served_count = usize::try_from(self.speed.served_count).unwrap_or(usize::MAX);
-        let allowed = if is_only_one { usize::MAX } else { served_count.saturating_mul(2) + FIRST_WANTS };
+        let allowed = match rivals {
+            Rivals::None => usize::MAX,
+            Rivals::Served if !self.has_served() => usize::from(self.trial_at.is_none_or(|at| at <= now)),
+            Rivals::Untried | Rivals::Served => served_count.saturating_mul(2) + FIRST_WANTS,
+        };
         let knows_us = self.is_kin && served_count >= MAX_WANTS_IN_FLIGHT;
         self.in_flight_count < allowed.min(if knows_us { MAX_WANTS_AT_KIN } else { MAX_WANTS_IN_FLIGHT })
     }
@@ -336,6 +374,28 @@ impl Peer {
     /// Whether an answer about the block is still to come.
     pub(super) fn is_pending(&self, hash: &Multihash) -> bool {
         self.wants.get(hash).is_some_and(Asked::is_pending)
+    }
+
+    /// Whether it owes the block, as far as it knows.
+    pub(super) fn awaits_block(&self, hash: &Multihash) -> bool {
+        self.wants.get(hash).is_some_and(Asked::awaits_block)
+    }
+
+    /// Whether it owes blocks, never served any, and has been silent for longer than an honest one is likely to be.
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        if self.has_served() || self.in_flight_count == 0 {
+            return false;
+        }
+        let patience = self.answer_time.map_or(DOUBT_UNKNOWN_AFTER, |time| time * DOUBT_FACTOR);
+        now.duration_since(self.last_progress) >= patience.clamp(DOUBT_AFTER.0, DOUBT_AFTER.1)
+    }
+
+    /// It is doubtful: before it is tried again, it waits longer each time.
+    pub(super) fn on_doubt(&mut self, now: Instant) {
+        if self.trial_at.is_none_or(|at| at <= now) {
+            self.trial_at = Some(now + self.trial_wait);
+            self.trial_wait = (self.trial_wait * 2).min(TRIAL_AGAIN.1);
+        }
     }
 
     pub(super) fn is_stalled(&self) -> bool {

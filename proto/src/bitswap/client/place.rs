@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::time::Instant;
 
+use super::peer::Rivals;
 use super::{Client, MAX_STRANGERS, Search, SessionId};
 use crate::bitswap::PeerKey;
 use crate::bitswap::message::WantKind;
@@ -28,20 +29,29 @@ impl Client {
             return;
         }
         let able = self.able(&hash);
-        let fastest = able
-            .iter()
-            .map(|peer| (*peer, &self.peers[peer]))
-            .filter(|(_, state)| state.has_room(able.len() == 1))
-            .min_by(|(_, a), (_, b)| a.seconds_to_serve(now).total_cmp(&b.seconds_to_serve(now)));
-        match fastest {
-            Some((peer, _)) => self.ask(peer, hash, WantKind::Block, now),
+        match self.fastest(&able, now) {
+            Some(peer) => self.ask(peer, hash, WantKind::Block, now),
             None if able.is_empty() => self.seek(hash, now),
             None => self.wait(&able, hash),
         }
     }
 
+    /// Of these peers, the one that has room and would be the first to serve one block more.
+    pub(super) fn fastest(&self, able: &[PeerKey], now: Instant) -> Option<PeerKey> {
+        let peers = || able.iter().map(|peer| (*peer, &self.peers[peer]));
+        let rivals = match able.len() {
+            0 | 1 => Rivals::None,
+            _ if peers().any(|(_, state)| state.has_served()) => Rivals::Served,
+            _ => Rivals::Untried,
+        };
+        peers()
+            .filter(|(_, state)| state.has_room(rivals, now))
+            .min_by(|(_, a), (_, b)| a.seconds_to_serve(now).total_cmp(&b.seconds_to_serve(now)))
+            .map(|(peer, _)| peer)
+    }
+
     /// Proven peers that may have the block.
-    fn able(&self, hash: &Multihash) -> Vec<PeerKey> {
+    pub(super) fn able(&self, hash: &Multihash) -> Vec<PeerKey> {
         let Some(want) = self.wants.get(hash) else { return Vec::new() };
         let states = want.sessions.iter().filter_map(|(session, _)| self.sessions.get(session));
         let is_able = |peer: &PeerKey| {
@@ -153,7 +163,8 @@ impl Client {
             return;
         }
         let is_likely = is_only_one || state.has_served();
-        let asks_block = want.block_at.is_none() && state.has_room(is_only_one);
+        let rivals = if is_only_one { Rivals::None } else { Rivals::Untried };
+        let asks_block = want.block_at.is_none() && state.has_room(rivals, now);
         match (asks_block && is_likely, state.knows_presences) {
             (true, _) => self.ask(peer, hash, WantKind::Block, now),
             (false, true) => self.ask(peer, hash, WantKind::Have, now),
@@ -325,7 +336,7 @@ impl Client {
     }
 
     /// Takes a want back from one peer.
-    fn revoke(&mut self, peer: PeerKey, hash: &Multihash) {
+    pub(super) fn revoke(&mut self, peer: PeerKey, hash: &Multihash) {
         let (Some(state), Some(want)) = (self.peers.get_mut(&peer), self.wants.get_mut(hash)) else { return };
         want.asked.retain(|other| *other != peer);
         if want.block_at == Some(peer) {

@@ -203,16 +203,14 @@ impl Session {
         });
     }
 
-    /// Takes the want whose providers are to be searched now, if a search is due.
+    /// Takes the want whose providers are to be searched now, if a search is due. It stays due while peers that may never
+    /// serve are asked for everything.
     pub(super) fn take_search(&mut self, now: Instant) -> Option<Multihash> {
         self.search_at.filter(|at| *at <= now)?;
         // The next one after the last, around.
         let after = self.searched.map_or(0, |place| place + 1);
         let next = self.homeless.range(after..).next().or_else(|| self.homeless.iter().next());
-        let Some((&place, &hash)) = next else {
-            self.search_at = None;
-            return None;
-        };
+        let (&place, &hash) = next?;
         self.searched = Some(place);
         self.search_at = Some(now + self.search_wait);
         self.search_wait = (self.search_wait * 2).min(SEARCH_AGAIN.1);

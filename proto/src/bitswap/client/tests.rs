@@ -71,6 +71,17 @@ impl Scene {
         self.client.on_block(peer, &hash(number), LEN, self.now).len()
     }
 
+    /// Lets a peer show that it serves, in a session of its own.
+    fn trust(&mut self, peer: PeerKey) {
+        let (session, number) = (SessionId(1_000_000 + peer.0), usize::try_from(1_000_000 + peer.0).unwrap());
+        self.client.open(session);
+        self.client.add_provider(session, peer, self.now);
+        self.client.want(session, [cid(number)], self.now);
+        assert_eq!((self.told(peer), self.serve(peer, number)), (vec![format!("block {number}")], 1));
+        self.client.close(session);
+        self.client.add_provider(SESSION, peer, self.now);
+    }
+
     fn presence(&mut self, peer: PeerKey, number: usize, presence: Presence) {
         self.client.on_presence(peer, &hash(number), presence, self.now);
     }
@@ -168,7 +179,7 @@ fn a_want_goes_elsewhere_when_its_peer_leaves() {
 #[test]
 fn a_want_goes_elsewhere_when_its_peer_stalls_and_not_while_bytes_come() {
     let mut scene = Scene::new(&[A, B]);
-    scene.client.add_provider(SESSION, A, scene.now);
+    scene.trust(A);
     scene.want([1]);
     scene.told(A);
     scene.client.add_provider(SESSION, B, scene.now);
@@ -187,7 +198,7 @@ fn a_want_goes_elsewhere_when_its_peer_stalls_and_not_while_bytes_come() {
 fn bytes_that_come_too_slowly_or_bring_no_block_are_no_sign_of_life() {
     for step_bytes in [1, 4 << 20] {
         let mut scene = Scene::new(&[A]);
-        scene.client.add_provider(SESSION, A, scene.now);
+        scene.trust(A);
         scene.want([1]);
         scene.told(A);
         scene.client.connect(B, false, scene.now);
@@ -208,7 +219,7 @@ fn bytes_that_come_too_slowly_or_bring_no_block_are_no_sign_of_life() {
 #[test]
 fn who_sends_what_nobody_asked_for_has_stalled_however_much_it_sends() {
     let mut scene = Scene::new(&[A]);
-    scene.client.add_provider(SESSION, A, scene.now);
+    scene.trust(A);
     scene.want([1]);
     scene.told(A);
     scene.client.connect(B, false, scene.now);
@@ -229,8 +240,8 @@ fn who_sends_what_nobody_asked_for_has_stalled_however_much_it_sends() {
 #[test]
 fn a_peer_with_nothing_to_do_takes_over_from_one_that_is_silent() {
     let mut scene = Scene::new(&[A, B]);
-    scene.client.add_provider(SESSION, A, scene.now);
-    scene.client.add_provider(SESSION, B, scene.now);
+    scene.trust(A);
+    scene.trust(B);
     scene.want(0..8);
     let of_b = scene.told(B);
     assert_eq!((scene.told(A).len(), of_b.len()), (4, 4));
@@ -544,4 +555,127 @@ fn everything_wanted_before_a_peer_came_is_asked_of_it_once_it_has_served_a_bloc
     assert_eq!(scene.told(A).len(), MAX_PROBES);
     scene.serve(A, 0);
     assert_eq!(scene.told(A).len(), count - MAX_PROBES);
+}
+
+#[test]
+fn peers_that_never_served_are_found_out_side_by_side() {
+    let peers: Vec<_> = (1..=10).map(PeerKey).collect();
+    let mut scene = Scene::new(&peers);
+    scene.want([1]);
+    for peer in &peers {
+        scene.told(*peer);
+        scene.presence(*peer, 1, Presence::Have);
+    }
+    let mut asked = Vec::new();
+    for _ in 0..5 {
+        asked.push(peers.iter().filter(|peer| !scene.told(**peer).is_empty()).count());
+        scene.pass(TICK);
+    }
+    assert_eq!(asked, [1, 1, 2, 4, 2]);
+    assert_eq!(scene.serve(peers[0], 1), 1);
+    assert!(peers[1..].iter().all(|peer| scene.told(*peer) == ["cancel 1"]));
+}
+
+#[test]
+fn others_are_not_asked_before_an_honest_peer_could_have_answered() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.want([1]);
+    scene.told(A);
+    scene.told(B);
+    // Far away.
+    let round_trip = 2 * TICK;
+    scene.pass(round_trip);
+    scene.presence(A, 1, Presence::Have);
+    scene.presence(B, 1, Presence::Have);
+    assert_eq!(scene.told(A), ["block 1"]);
+    scene.pass(round_trip);
+    // A long block on a thin line.
+    for _ in 0..10 {
+        scene.client.on_bytes(A, 10_000, scene.now);
+        scene.pass(2 * round_trip);
+    }
+    assert!(scene.told(B).is_empty());
+    scene.pass(round_trip);
+    assert_eq!(scene.told(B), ["block 1"]);
+}
+
+#[test]
+fn a_peer_that_never_served_is_put_to_the_test_with_one_block() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.trust(A);
+    scene.client.add_provider(SESSION, B, scene.now);
+    scene.want(0..20);
+    assert_eq!((scene.told(A).len(), scene.told(B)), (18, vec!["block 1".into()]), "one waits");
+    scene.serve(B, 1);
+    scene.want(20..40);
+    assert_eq!(scene.told(B).len(), 18);
+}
+
+#[test]
+fn what_a_doubtful_peer_owes_goes_to_one_that_has_served_and_only_the_first_is_asked_of_both() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.client.add_provider(SESSION, B, scene.now);
+    scene.want(0..8);
+    let (of_a, of_b) = (scene.told(A), scene.told(B));
+    assert_eq!((of_a.len(), of_b.len()), (4, 4));
+    for number in (0..8).filter(|number| of_a.contains(&format!("block {number}"))) {
+        scene.serve(A, number);
+    }
+    scene.pass(3 * TICK);
+    let mut moved = scene.told(A);
+    moved.sort_unstable();
+    assert_eq!(moved, of_b);
+    let cancelled: Vec<_> = of_b[1..].iter().map(|told| told.replace("block", "cancel")).collect();
+    assert_eq!(scene.told(B), cancelled);
+}
+
+#[test]
+fn a_doubtful_peer_is_tried_again_after_longer_and_longer() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.trust(A);
+    scene.client.add_provider(SESSION, B, scene.now);
+    let mut tried = Vec::new();
+    for number in 0..150 {
+        scene.want([number]);
+        scene.pass(TICK);
+        if scene.told(B).contains(&format!("block {number}")) {
+            tried.push(number);
+        }
+        scene.told(A);
+        scene.serve(A, number.saturating_sub(5));
+    }
+    let waits: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.len() >= 3 && waits.is_sorted_by(|a, b| 2 * a - 6 <= *b), "{tried:?}");
+}
+
+#[test]
+fn wrong_blocks_do_not_make_a_peer_one_that_serves() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.client.add_provider(SESSION, A, scene.now);
+    scene.client.add_provider(SESSION, B, scene.now);
+    scene.want([1]);
+    for wrong in 100..104 {
+        scene.serve(A, wrong);
+        scene.serve(B, wrong);
+        scene.pass(TICK);
+    }
+    assert_eq!((scene.told(A), scene.told(B)), (vec!["block 1".into()], vec!["block 1".into()]));
+}
+
+#[test]
+fn providers_are_searched_however_many_promise_a_block_and_never_send_it() {
+    let liars: Vec<_> = (1..=9).map(PeerKey).collect();
+    let mut scene = Scene::new(&liars);
+    scene.want([1]);
+    let mut search_count = 0;
+    for _ in 0..600 {
+        for liar in &liars {
+            scene.told(*liar);
+            scene.presence(*liar, 1, Presence::Have);
+        }
+        scene.pass(TICK);
+        search_count += scene.searched().len();
+    }
+    assert!(search_count >= 3, "{search_count} searches in a minute");
 }
