@@ -182,6 +182,10 @@ impl Committer {
 
     fn put(&mut self, blocks: Vec<Block>, lease: LeaseNumber) -> Result<()> {
         self.shared.check_writable()?;
+        // The disk was full when it should have been written.
+        if self.group_is_full() {
+            self.write_group()?;
+        }
         let new = self.absent(blocks, lease)?;
         let new_bytes = new.iter().map(|new| new.block.data().len() as u64).sum();
         self.check_room(new_bytes)?;
@@ -246,22 +250,24 @@ impl Committer {
 
     /// Writes the payload of the group's newest blocks into memory. RocksDB moves it to files beside us.
     fn write_payload_unlogged(&mut self) -> Result<()> {
-        let unwritten = std::mem::take(&mut self.group.unwritten);
-        self.group.unwritten_bytes = 0;
         self.group.unlogged = true;
         let shared = Arc::clone(&self.shared);
         // Blocks of the whole group may still be on their way from memory to files.
         shared.room.before_write(self.group.bytes);
-        let mut rest = unwritten.as_slice();
+        let mut rest = self.group.unwritten.as_slice();
         while !rest.is_empty() {
             let (count, len_bytes) = next_batch(rest);
             let mut batch = shared.db.batch_of_bytes(len_bytes);
             for (id, block) in &rest[..count] {
                 batch.put(cf::PAYLOAD, payload_key(*id, &block.multihash().to_bytes()), block.data());
             }
-            shared.checked(shared.db.write_unlogged(batch))?;
+            let written = shared.db.wait_out_stall().and_then(|()| shared.db.write_unlogged(batch));
+            shared.checked(written)?;
             rest = &rest[count..];
         }
+        // What fails stays in the group: a disk that was full may have room again.
+        let unwritten = std::mem::take(&mut self.group.unwritten);
+        self.group.unwritten_bytes = 0;
         let written = self.group.rows.iter().rev().take(unwritten.len());
         self.shared.pending.forget_blocks(written.map(|(multihash, _)| &**multihash));
         Ok(())
@@ -288,7 +294,11 @@ impl Committer {
             batch.put(cf::IDS, entry.id.to_be_bytes(), entry.encode_with(multihash));
         }
         batch.put(cf::META, meta::MARK, shared.next_id().to_be_bytes());
-        self.write(batch, |_| ())?;
+        if let Err(error) = self.write(batch, |_| ()) {
+            // As above.
+            self.group = group;
+            return Err(error);
+        }
         shared.pending.clear();
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! RocksDB, opened with the settings of each column family, and its errors in our kinds.
 
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
     CompactOptions, DBCompressionType, DBPinnableSlice, DBRawIteratorWithThreadMode, DBWithThreadMode,
     DataBlockIndexType, Direction, IteratorMode, LogLevel, Options, PrefixRange, ReadOptions, SingleThreaded,
-    WriteBatch, WriteOptions,
+    WriteBatch, WriteOptions, properties,
 };
 
 use super::layout::{FORMAT, cf, meta};
@@ -26,6 +28,8 @@ const MAX_LOG_FILE_BYTES: usize = 1 << 20;
 const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// Memtables of `payload` before a writer waits for the disk: one fills while two are written.
 const PAYLOAD_MEMTABLES: i32 = 3;
+/// How often a writer that waits for the disk looks whether it is full.
+const STALL_POLL: Duration = Duration::from_millis(1);
 const SMALL_MEMTABLE_BYTES: usize = 2 << 20;
 const SMALL_ARENA_BYTES: usize = 64 << 10;
 
@@ -206,6 +210,29 @@ impl Database {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(batch.batch, &options).map_err(from_rocksdb)
+    }
+
+    /// Why writes are refused, if they are. (A flush would tell as well, but keep the database from resuming.)
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        options.set_no_slowdown(true);
+        match self.db.write_opt(WriteBatch::default(), &options) {
+            Err(error) if error.kind() != rocksdb::ErrorKind::Incomplete => Err(from_rocksdb(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until a write would not wait for memory that is on its way to files. RocksDB itself would wait for it for
+    /// as long as the disk is full.
+    #[expect(clippy::disallowed_methods, reason = "RocksDB tells nobody when a stall is over")]
+    pub(crate) fn wait_out_stall(&self) -> Result<()> {
+        let is_stalled = || self.db.property_int_value(properties::IS_WRITE_STOPPED).map_err(from_rocksdb);
+        while is_stalled()? == Some(1) {
+            self.check_writable()?;
+            thread::sleep(STALL_POLL);
+        }
+        Ok(())
     }
 
     /// Makes everything written through the log durable.

@@ -9,6 +9,7 @@ mod commits;
 mod committer;
 mod database;
 mod graph;
+mod health;
 mod kept;
 mod layout;
 mod lease;
@@ -299,8 +300,8 @@ impl Store {
     }
 
     /// Why the store only reads since it was opened or since a write failed; `None` while it writes.
-    pub fn read_only_because(&self) -> Option<&str> {
-        self.shared().read_only_because()
+    pub fn read_only_because(&self) -> Option<String> {
+        self.shared().health.cause()
     }
 
     /// Folder of the store.

@@ -66,6 +66,12 @@ impl Room {
         check_free(free + self.ballast_bytes(), waiting_bytes + new_bytes)
     }
 
+    /// Whether the disk has room for a few batches.
+    pub(super) fn has_some(&self) -> bool {
+        self.before_write(0);
+        self.free_bytes().is_ok_and(|free| free >= DROP_BALLAST_BYTES)
+    }
+
     /// Before a write that `waiting_bytes` of blocks go to files with: a disk without room for them gets some from the
     /// ballast.
     pub(super) fn before_write(&self, waiting_bytes: u64) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cairn_proto::block::Block;
@@ -14,12 +14,13 @@ use super::commits::Commits;
 use super::committer::repeat;
 use super::database::{Batch, Database};
 use super::graph::Work;
+use super::health::Health;
 use super::layout::{self, BlockId, DagNode, Entry, NO_BLOCK, StoreStat, cf, meta};
 use super::lease::{Lease, LeaseNumber, LeaseTable};
 use super::manifest::Manifest;
 use super::pending::Pending;
 use super::room::Room;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::settings::StoreSettings;
 
 /// What readers and the committer share.
@@ -37,8 +38,7 @@ pub(crate) struct Shared {
     pub(super) stat: Mutex<StoreStat>,
     /// Nodes that live walks have opened, see `graph::Chunk::open`.
     pub(super) open: Mutex<HashMap<Work, HashSet<DagNode>>>,
-    /// Why nothing is written any more.
-    pub(super) failed: OnceLock<(Kind, String)>,
+    pub(super) health: Health,
     pub(super) damaged_count: AtomicU64,
     /// Pins taken away since the store was opened.
     pub(super) unpinned_count: AtomicU64,
@@ -75,13 +75,13 @@ impl Shared {
             None => Marks::recover(&db),
             Some(damage) => Err(repeat(damage)),
         };
-        let failed = OnceLock::new();
+        let health = Health::default();
         let marks = match marks {
             Ok(marks) => marks,
             // What can still be read is; nothing is written, since nobody knows what is gone.
             Err(damage) if damage.kind() == Kind::Corrupt => {
                 tracing::error!(%damage, "store is damaged and read-only");
-                _ = failed.set((Kind::Corrupt, damage.to_string()));
+                health.close(Kind::Corrupt, damage.to_string());
                 // The log is not held against a number that may be lost.
                 Marks { commit: u64::MAX, ..Marks::read(&db).unwrap_or_default() }
             }
@@ -102,7 +102,7 @@ impl Shared {
             next_work: AtomicU64::new(marks.next_work),
             stat: Mutex::new(marks.stat),
             open: Mutex::default(),
-            failed,
+            health,
             damaged_count: AtomicU64::new(0),
             unpinned_count: AtomicU64::new(0),
         })
@@ -256,10 +256,11 @@ impl Shared {
         read_number(&self.db, key)
     }
 
-    /// Writes a batch through the log. What fails leaves it open what the disk holds: then nothing is written any more.
+    /// Writes a batch through the log.
     pub(super) fn write(&self, mut batch: Batch<'_>) -> Result<()> {
         self.check_writable()?;
         self.room.before_write(0);
+        self.checked(self.db.wait_out_stall())?;
         // Numbers stand in the log in their order.
         let mut commits = self.lock_commits();
         batch.put(cf::META, meta::COMMIT, commits.next().to_be_bytes());
@@ -272,14 +273,15 @@ impl Shared {
     pub(super) fn sync(&self) -> Result<()> {
         self.check_writable()?;
         let Some(written) = self.lock_commits().not_durable() else { return Ok(()) };
-        self.checked(self.db.sync_log())?;
+        self.db.sync_log().inspect_err(|error| self.health.fail(error))?;
         self.lock_commits().note_durable(written);
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner).note();
         Ok(())
     }
 
+    /// Notes how a write that is not a sync came out.
     pub(super) fn checked<T>(&self, result: Result<T>) -> Result<T> {
-        result.inspect_err(|error| self.fail(error))
+        result.inspect_err(|error| self.health.refuse(error))
     }
 
     fn lock_commits(&self) -> MutexGuard<'_, Commits> {
@@ -287,23 +289,7 @@ impl Shared {
     }
 
     pub(super) fn check_writable(&self) -> Result<()> {
-        match self.failed.get() {
-            None => Ok(()),
-            Some((kind, cause)) => Err(Error::new(*kind, format!("store is read-only: {cause}"))),
-        }
-    }
-
-    /// Why nothing is written any more; `None` while everything is well.
-    pub(super) fn read_only_because(&self) -> Option<&str> {
-        self.failed.get().map(|(_, cause)| cause.as_str())
-    }
-
-    pub(super) fn fail(&self, error: &Error) {
-        tracing::error!(%error, "write failed, store is read-only now");
-        // The first failure is the one that matters.
-        let _ = self
-            .failed
-            .set((error.kind(), format!("a write failed, open it again when that is mended: {error}")));
+        self.health.check(|| self.room.has_some() && self.db.check_writable().is_ok())
     }
 }
 

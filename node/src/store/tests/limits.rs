@@ -86,7 +86,7 @@ async fn after_a_failed_write_nothing_is_written_and_everything_is_read() {
     let store = open(dir.path());
     let block = block_of(1, 10);
     put(&store, std::slice::from_ref(&block)).await;
-    store.shared().fail(&Error::internal("fsync failed"));
+    store.shared().health.fail(&Error::internal("fsync failed"));
     let error = store.put(vec![block_of(2, 10)], Durability::Now, &store.lease()).await.unwrap_err();
     assert!(error.to_string().contains("read-only") && error.to_string().contains("fsync failed"), "{error}");
     assert!(store.read_only_because().unwrap().contains("fsync failed"));
