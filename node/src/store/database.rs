@@ -224,15 +224,18 @@ impl Database {
     }
 
     /// Waits until a write would not wait for memory that is on its way to files. RocksDB itself would wait for it for
-    /// as long as the disk is full.
+    /// as long as the disk is full. The next write finds it so unless others write beside it.
     #[expect(clippy::disallowed_methods, reason = "RocksDB tells nobody when a stall is over")]
     pub(crate) fn wait_out_stall(&self) -> Result<()> {
         let is_stalled = || self.db.property_int_value(properties::IS_WRITE_STOPPED).map_err(from_rocksdb);
-        while is_stalled()? == Some(1) {
+        loop {
+            // If a memtable is full, this exchanges it, as the write would.
             self.check_writable()?;
+            if is_stalled()? != Some(1) {
+                return Ok(());
+            }
             thread::sleep(STALL_POLL);
         }
-        Ok(())
     }
 
     /// Makes everything written through the log durable.

@@ -260,9 +260,9 @@ impl Shared {
     pub(super) fn write(&self, mut batch: Batch<'_>) -> Result<()> {
         self.check_writable()?;
         self.room.before_write(0);
-        self.checked(self.db.wait_out_stall())?;
         // Numbers stand in the log in their order.
         let mut commits = self.lock_commits();
+        self.checked(self.db.wait_out_stall())?;
         batch.put(cf::META, meta::COMMIT, commits.next().to_be_bytes());
         self.checked(self.db.write(batch))?;
         commits.advance();
