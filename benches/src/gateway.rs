@@ -8,7 +8,7 @@ mod rivals;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use cairn_tests::{Node, Profile, Scratch};
@@ -20,13 +20,16 @@ use self::load::{Load, Target};
 use self::rivals::Axum;
 use crate::Args;
 use crate::contest::{Contest, Contestant};
-use crate::measure::{Cost, Meter, memory};
+use crate::measure::{Cost, Meter, memory, pause, run as measured};
 use crate::nginx::Nginx;
+use crate::scale::{GARBAGE_BYTES, unpinned};
 
 /// Connections at the same time.
 const CONNECTIONS: usize = 64;
 /// Connections that are open and silent beside these, for the memory.
 const IDLE_CONNECTIONS: usize = 1000;
+/// How long the gateway is asked while it does nothing else.
+const ALONE: Duration = Duration::from_secs(2);
 /// Length of a random range.
 const RANGE_BYTES: u64 = 64 * 1024;
 /// Ranges that are asked for, against files of the smallest length.
@@ -47,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<Vec<Contest>> {
         }
     }
     contests.push(arena.slowest()?);
+    contests.push(arena.collecting()?);
     contests.push(arena.unmodified()?);
     contests.push(arena.ranges()?);
     contests.push(arena.listing()?);
@@ -170,6 +174,35 @@ impl<'a> Arena<'a> {
         self.contest(title, self.targets(&self.bodies[0], false), |load, target| {
             load.run(target, CONNECTIONS, self.args.requests).map(Some)
         })
+    }
+
+    /// The same while the node collects garbage.
+    fn collecting(&self) -> Result<Contest> {
+        let blocks = self.args.files;
+        let title = format!(
+            "p99 of 1 KiB over {CONNECTIONS} connections beside a collection of {blocks} blocks (wall: that time, in \
+             seconds)"
+        );
+        let target =
+            Target::new(self.cairn.port("Gateway server"), false, &format!("/ipfs/{}", self.bodies[0].cid));
+        let beside = |work: &dyn Fn() -> Result<()>| {
+            unpinned(&self.cairn, &self.scratch, blocks, GARBAGE_BYTES, 6)?;
+            let wall_s = self.load.run_beside(&target, CONNECTIONS, work)?;
+            Ok(Cost { wall_s, ..Cost::default() })
+        };
+        let collect = || measured(&mut self.cairn.command(&["repo", "gc", "-q"])).map(drop);
+        let contestants = vec![
+            Contestant::new("beside a collection", || beside(&collect)),
+            Contestant::new("alone", || {
+                // As long as the other, and what it leaves is not there for the next.
+                let cost = beside(&|| {
+                    pause(ALONE);
+                    Ok(())
+                });
+                collect().and(cost)
+            }),
+        ];
+        Contest::run(title, self.args.rounds, contestants)
     }
 
     /// What the client has already.

@@ -27,7 +27,7 @@ use crate::tree::collect_added;
 /// Length of a block in a large store in bytes: what it costs depends on the number of blocks.
 const SMALL_BYTES: usize = 100;
 /// Length of a block that is collected, in bytes: from this on blocks stand in files of their own.
-const GARBAGE_BYTES: usize = 4096;
+pub(crate) const GARBAGE_BYTES: usize = 4096;
 /// Blocks stored at a time, and pins made at the same time, which the store groups.
 const BATCH: usize = 4096;
 const PINS_AT_ONCE: usize = 256;
@@ -192,7 +192,13 @@ fn chunker(block_bytes: usize) -> String {
 }
 
 /// Adds a file of that many blocks, which nothing keeps; returns its root.
-fn unpinned(node: &Node, scratch: &Scratch, blocks: usize, block_bytes: usize, seed: u64) -> Result<String> {
+pub(crate) fn unpinned(
+    node: &Node,
+    scratch: &Scratch,
+    blocks: usize,
+    block_bytes: usize,
+    seed: u64,
+) -> Result<String> {
     let file = scratch.random_file("unpinned", (blocks * block_bytes) as u64, seed);
     let mut add = node.command(&["add", "-Q", "--progress=false", "--pin=false", &chunker(block_bytes)]);
     Ok(measured(add.arg(file))?.0)

@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 /// What is asked for.
@@ -82,14 +83,44 @@ impl Load {
 
     /// Asks `count` times over so many connections; returns the seconds within which 99 of 100 answers were there.
     pub(super) fn run(&self, target: &Target, connections: usize, count: usize) -> Result<f64> {
+        let clients = self.start(target, connections, &Arc::default(), count);
+        self.slowest(clients)
+    }
+
+    /// Asks while some work is done; the same.
+    pub(super) fn run_beside(
+        &self,
+        target: &Target,
+        connections: usize,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<f64> {
+        // Never reached, and far from where it would overflow.
+        const MANY: usize = usize::MAX / 2;
         let next = Arc::new(AtomicUsize::new(0));
-        let clients: Vec<_> = (0..connections)
-            .map(|_| {
-                let (target, tls, next) = (target.clone(), self.tls.clone(), Arc::clone(&next));
-                self.runtime.spawn(async move { client(&target, &tls, &next, count).await })
-            })
-            .collect();
-        let mut times = Vec::with_capacity(count);
+        let clients = self.start(target, connections, &next, MANY);
+        let done = work();
+        next.store(MANY, Ordering::Relaxed);
+        let slowest_s = self.slowest(clients)?;
+        done.map(|()| slowest_s)
+    }
+
+    fn start(
+        &self,
+        target: &Target,
+        connections: usize,
+        next: &Arc<AtomicUsize>,
+        count: usize,
+    ) -> Vec<JoinHandle<Result<Vec<Duration>>>> {
+        let start = |_| {
+            let (target, tls, next) = (target.clone(), self.tls.clone(), Arc::clone(next));
+            self.runtime.spawn(async move { client(&target, &tls, &next, count).await })
+        };
+        (0..connections).map(start).collect()
+    }
+
+    /// The seconds within which 99 of 100 answers were there.
+    fn slowest(&self, clients: Vec<JoinHandle<Result<Vec<Duration>>>>) -> Result<f64> {
+        let mut times = Vec::new();
         for client in clients {
             times.extend(self.runtime.block_on(client)??);
         }
