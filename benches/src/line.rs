@@ -18,7 +18,7 @@ use crate::transfer::pin;
 use crate::tree;
 
 /// 1 Gbit/s.
-const FAST: u64 = 1_000_000_000;
+pub(crate) const FAST: u64 = 1_000_000_000;
 /// From one end of a long line to the other and back.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// The same to each of several providers.
@@ -30,7 +30,7 @@ const POOR_FILE_BYTES: u64 = 8 << 20;
 /// Rounds at most where one takes a minute.
 const MAX_ROUNDS: usize = 3;
 
-type Make = fn() -> Option<Node>;
+pub(crate) type Make = fn() -> Option<Node>;
 
 const CAIRN: Make = || Some(Node::cairn());
 const KUBO: Make = Node::kubo;
@@ -170,7 +170,7 @@ fn between<'a>(
 }
 
 /// Starts a node on the near host, with sockets that lead to the far one.
-fn near_node(lines: &Lines, mut node: Node) -> Node {
+pub(crate) fn near_node(lines: &Lines, mut node: Node) -> Node {
     node.move_to(lines.near());
     let ip = lines.near_ip(0);
     node.set("Addresses.Swarm", json!([format!("/ip4/{ip}/tcp/0"), format!("/ip4/{ip}/udp/0/quic-v1")]));
@@ -179,7 +179,12 @@ fn near_node(lines: &Lines, mut node: Node) -> Node {
 }
 
 /// A node that runs on a far host, and its address there.
-fn far_node(lines: &Lines, number: usize, make: Make, transport: Transport) -> Result<(Node, String)> {
+pub(crate) fn far_node(
+    lines: &Lines,
+    number: usize,
+    make: Make,
+    transport: Transport,
+) -> Result<(Node, String)> {
     let mut node = make().context("the node is there")?;
     node.apply(Profile::V1);
     node.move_to(lines.far(number));

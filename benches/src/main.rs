@@ -4,6 +4,7 @@
 
 mod add;
 mod contest;
+mod first_byte;
 mod gateway;
 mod idle;
 mod line;
@@ -96,6 +97,8 @@ enum Benchmark {
     Providers,
     /// Pin a file over lines that are slow or lose packets.
     LinePoor,
+    /// How soon a file begins to arrive from a connected peer, and from one that a DHT of 100 servers knows.
+    FirstByte,
     /// Answer HTTP: files small and large, over TLS, ranges, a long listing, many connections.
     Gateway,
     /// Memory and processor time of a daemon that has nothing to do.
@@ -134,6 +137,7 @@ fn main() -> Result<()> {
             Benchmark::Line => line::big(&args)?,
             Benchmark::LineTree => line::tree(&args)?,
             Benchmark::LinePoor => line::poor(&args)?,
+            Benchmark::FirstByte => first_byte::run(&args)?,
             Benchmark::Gateway => gateway::run(&args)?,
             Benchmark::Idle => idle::run(&args)?,
             Benchmark::Sweep => sweep::run(&args)?,
