@@ -42,7 +42,7 @@ fn start_to_read(port: u16, path: &str, len: usize) -> (TcpStream, String) {
     (stream, String::from_utf8_lossy(&head).into_owned())
 }
 
-/// `CAIRN_TEST_OVERLOAD_ROUNDS` says how many rounds, of half a second or more each: 1,500 are over ten minutes.
+/// `CAIRN_TEST_OVERLOAD_ROUNDS` says how many rounds, of half a second or more each: 2,200 are over ten minutes.
 #[test]
 fn twice_what_a_gateway_answers_gets_429_and_takes_no_more_memory_with_every_round() {
     let rounds = count("CAIRN_TEST_OVERLOAD_ROUNDS", 6);
