@@ -26,7 +26,7 @@ impl Client {
     }
 
     /// Moves a want from a doubtful peer to one that has served; the first one, by which it may still prove itself, it keeps
-    /// as well. Where nobody has served, as many more are asked for the first one as owe it.
+    /// as well. Where nobody has served, twice as many more are asked for the first one as owe it.
     fn hedge_want(&mut self, peer: PeerKey, hash: Multihash, is_first: bool, now: Instant) {
         let Some(want) = self.wants.get(&hash) else { return };
         let owes = |peer: &PeerKey| self.peers.get(peer).is_some_and(|state| state.awaits_block(&hash));
@@ -36,7 +36,7 @@ impl Client {
         }
         let mut others = self.able(&hash);
         others.retain(|other| !owing.contains(other) && !self.peers[other].is_doubtful(now));
-        let mut count = owing.len();
+        let mut count = 2 * owing.len();
         if others.iter().any(|other| self.peers[other].has_served()) {
             others.retain(|other| self.peers[other].has_served());
             count = 1;

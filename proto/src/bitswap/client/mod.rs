@@ -419,7 +419,7 @@ impl Client {
 
     /// Whether a block that a peer sends may be one that it was asked for.
     pub fn may_serve(&self, peer: PeerKey) -> bool {
-        self.peers.get(&peer).is_some_and(|state| state.want_count() > 0)
+        self.peers.get(&peer).is_some_and(Peer::may_serve)
     }
 
     /// How far a session has come.

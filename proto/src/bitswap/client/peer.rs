@@ -14,7 +14,7 @@ const FIRST_WANTS: usize = 16;
 /// Time without a byte after which a peer that owes us blocks and never served any is doubtful: so many times what it took to
 /// answer whether it has one, and within these bounds.
 const DOUBT_FACTOR: u32 = 3;
-const DOUBT_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const DOUBT_AFTER: (Duration, Duration) = (Duration::from_millis(80), Duration::from_secs(1));
 
 /// The same for one that was never asked whether it has one.
 const DOUBT_UNKNOWN_AFTER: Duration = Duration::from_millis(300);
@@ -84,6 +84,8 @@ pub(super) struct Peer {
     /// When it may try to serve again, and how long it waits the next time.
     trial_at: Option<Instant>,
     trial_wait: Duration,
+    /// A block that it owed when another was first to serve it. If it comes late, the peer serves too.
+    missed: Option<Multihash>,
 }
 
 /// A want that the peer has been told or will be.
@@ -160,6 +162,7 @@ impl Peer {
             answer_time: None,
             trial_at: None,
             trial_wait: TRIAL_AGAIN.0,
+            missed: None,
         }
     }
 
@@ -188,6 +191,9 @@ impl Peer {
 
     /// Takes a want back that nobody has any more. Returns whether the peer has to be told.
     pub(super) fn cancel(&mut self, hash: &Multihash, cid: Cid) -> bool {
+        if !self.has_served() && self.awaits_block(hash) {
+            self.missed = Some(*hash);
+        }
         let must_tell = self.revoke(hash, cid);
         if self.in_flight_count == 0 {
             self.owes_since = None;
@@ -239,7 +245,8 @@ impl Peer {
 
     pub(super) fn on_block(&mut self, hash: &Multihash, len_bytes: usize, now: Instant) {
         self.cancels.remove(hash);
-        if !self.wants.contains_key(hash) {
+        let is_late = self.missed.take_if(|missed| missed == hash).is_some();
+        if !self.wants.contains_key(hash) && !is_late {
             self.uncalled_count += 1;
             if self.has_served() && self.uncalled_count <= MAX_UNCALLED {
                 self.on_answer(now);
@@ -324,6 +331,11 @@ impl Peer {
         !self.cancels.is_empty() || !self.queue.is_empty()
     }
 
+    /// Whether a block that it sends may be one that it was asked for.
+    pub(super) fn may_serve(&self) -> bool {
+        !self.wants.is_empty() || self.missed.is_some()
+    }
+
     /// Everything asked, answered or not.
     pub(super) fn want_count(&self) -> usize {
         self.wants.len()
@@ -381,10 +393,14 @@ impl Peer {
         self.wants.get(hash).is_some_and(Asked::awaits_block)
     }
 
-    /// Whether it owes blocks, never served any, and has been silent for longer than an honest one is likely to be.
+    /// Whether it owes blocks, never served any, and has sent others or been silent for longer than an honest one is likely
+    /// to be.
     pub(super) fn is_doubtful(&self, now: Instant) -> bool {
         if self.has_served() || self.in_flight_count == 0 {
             return false;
+        }
+        if self.uncalled_count > 0 {
+            return true;
         }
         let patience = self.answer_time.map_or(DOUBT_UNKNOWN_AFTER, |time| time * DOUBT_FACTOR);
         now.duration_since(self.last_progress) >= patience.clamp(DOUBT_AFTER.0, DOUBT_AFTER.1)
@@ -404,6 +420,9 @@ impl Peer {
 
     /// Whether it stalls from now on. One that stalled long ago gets another chance.
     pub(super) fn stalls(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.last_progress) >= STALL_AFTER {
+            self.missed = None;
+        }
         match self.stalled_since {
             Some(since) if now.duration_since(since) >= ASK_AGAIN_AFTER => {
                 self.uncalled_count = 0;

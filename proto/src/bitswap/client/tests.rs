@@ -571,7 +571,7 @@ fn peers_that_never_served_are_found_out_side_by_side() {
         asked.push(peers.iter().filter(|peer| !scene.told(**peer).is_empty()).count());
         scene.pass(TICK);
     }
-    assert_eq!(asked, [1, 1, 2, 4, 2]);
+    assert_eq!(asked, [1, 2, 6, 1, 0]);
     assert_eq!(scene.serve(peers[0], 1), 1);
     assert!(peers[1..].iter().all(|peer| scene.told(*peer) == ["cancel 1"]));
 }
@@ -647,6 +647,24 @@ fn a_doubtful_peer_is_tried_again_after_longer_and_longer() {
     }
     let waits: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits.len() >= 3 && waits.is_sorted_by(|a, b| 2 * a - 6 <= *b), "{tried:?}");
+}
+
+#[test]
+fn a_block_that_another_served_first_shows_that_a_peer_serves() {
+    let mut scene = Scene::new(&[A, B]);
+    scene.trust(A);
+    scene.client.add_provider(SESSION, B, scene.now);
+    scene.want(0..2);
+    assert_eq!((scene.told(A), scene.told(B)), (vec!["block 0".into()], vec!["block 1".into()]));
+    scene.pass(4 * TICK);
+    assert_eq!(scene.told(A), ["block 1"]);
+    scene.serve(A, 1);
+    assert_eq!(scene.told(B), ["cancel 1"]);
+    assert!(scene.client.may_serve(B));
+    assert_eq!(scene.serve(B, 1), 0);
+    assert!(!scene.client.may_serve(B));
+    scene.want(2..20);
+    assert!(scene.told(B).len() > 1);
 }
 
 #[test]
