@@ -8,6 +8,8 @@
 //! Invariant: a want that has a live provider among the peers is always at one of them, in line for one, or due at the
 //! next [`Client::tick`]. Must not know blocks' bytes beyond their length, nor how peers are reached.
 
+#[cfg(test)]
+mod duplicates;
 mod hedge;
 mod peer;
 mod place;

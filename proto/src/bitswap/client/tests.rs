@@ -9,7 +9,7 @@ const B: PeerKey = PeerKey(2);
 const C: PeerKey = PeerKey(3);
 const LEN: usize = 1000;
 
-fn cid(number: usize) -> Cid {
+pub(super) fn cid(number: usize) -> Cid {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&number.to_be_bytes());
     Cid::new_v1(RAW, Multihash::wrap(SHA2_256, &digest).unwrap())
