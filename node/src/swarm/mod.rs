@@ -17,6 +17,7 @@ mod guarded;
 mod keeper;
 mod muxer;
 mod nat;
+mod outward;
 mod peers;
 mod pong;
 pub mod private;

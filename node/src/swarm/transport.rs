@@ -21,6 +21,7 @@ use tracing::warn;
 use super::filters::Filters;
 use super::guarded::Guarded;
 use super::muxer::Muxer;
+use super::outward::Outward;
 use super::security::Security;
 use super::traffic::Metered;
 use super::{Shared, Transports};
@@ -129,7 +130,7 @@ fn tcp_transport() -> tcp::tokio::Transport {
 }
 
 fn quic_transport(key: &Keypair) -> Connections {
-    quic::tokio::Transport::new(quic_config(quic::Config::new(key)))
+    Outward::new(quic::tokio::Transport::new(quic_config(quic::Config::new(key))))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
 }
