@@ -70,7 +70,6 @@ struct Body {
 /// The servers, all of which run all the time, and what they serve.
 struct Arena<'a> {
     args: &'a Args,
-    scratch: Scratch,
     cairn: Node,
     kubo: Option<Node>,
     nginx: Option<Nginx>,
@@ -79,6 +78,8 @@ struct Arena<'a> {
     big: Body,
     folder: Body,
     load: Load,
+    /// The servers end before it.
+    scratch: Scratch,
 }
 
 impl<'a> Arena<'a> {
@@ -110,7 +111,7 @@ impl<'a> Arena<'a> {
         let axum = Axum::start(&scratch.path(""))?;
         let trusted = [Some(cairn.authority()), nginx.as_ref().map(|nginx| nginx.certificate.clone())];
         let load = Load::new(trusted.into_iter().flatten())?;
-        Ok(Self { args, scratch, cairn, kubo, nginx, axum, bodies: files.into(), big, folder, load })
+        Ok(Self { args, cairn, kubo, nginx, axum, bodies: files.into(), big, folder, load, scratch })
     }
 
     /// Where each contestant has a body.
@@ -190,7 +191,7 @@ impl<'a> Arena<'a> {
             let wall_s = self.load.run_beside(&target, CONNECTIONS, work)?;
             Ok(Cost { wall_s, ..Cost::default() })
         };
-        let collect = || measured(&mut self.cairn.command(&["repo", "gc", "-q"])).map(drop);
+        let collect = || measured(&mut self.cairn.command(&["repo", "gc", "--silent"])).map(drop);
         let contestants = vec![
             Contestant::new("beside a collection", || beside(&collect)),
             Contestant::new("alone", || {
