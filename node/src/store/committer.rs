@@ -261,8 +261,8 @@ impl Committer {
             for (id, block) in &rest[..count] {
                 batch.put(cf::PAYLOAD, payload_key(*id, &block.multihash().to_bytes()), block.data());
             }
-            let written = shared.db.wait_out_stall().and_then(|()| shared.db.write_unlogged(batch));
-            shared.checked(written)?;
+            shared.wait_out_stall()?;
+            shared.checked(shared.db.write_unlogged(batch))?;
             rest = &rest[count..];
         }
         // What fails stays in the group: a disk that was full may have room again.

@@ -214,8 +214,8 @@ impl Database {
 
     /// Why writes are refused, if they are. (A flush would tell as well, but keep the database from resuming.)
     pub(crate) fn check_writable(&self) -> Result<()> {
+        // Through the log: after a write beside it the database would write out all memory when it is closed.
         let mut options = WriteOptions::default();
-        options.disable_wal(true);
         options.set_no_slowdown(true);
         match self.db.write_opt(WriteBatch::default(), &options) {
             Err(error) if error.kind() != rocksdb::ErrorKind::Incomplete => Err(from_rocksdb(error)),

@@ -13,6 +13,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Disk that is left free, so that the database can finish what it has accepted and a collection can run.
 pub(super) const RESERVE_BYTES: u64 = 128 << 20;
+/// Free bytes below which a disk may soon be full.
+const NARROW_BYTES: u64 = 8 * RESERVE_BYTES;
 /// Part of the reserve that the ballast holds while the disk is nearly full.
 const BALLAST_BYTES: u64 = 64 << 20;
 /// Free bytes below which the ballast goes: what a few batches need.
@@ -64,6 +66,11 @@ impl Room {
         let free = self.free_bytes()?;
         self.lay_ballast(free);
         check_free(free + self.ballast_bytes(), waiting_bytes + new_bytes)
+    }
+
+    /// Whether the disk may soon be full.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.free_bytes().is_ok_and(|free| free < NARROW_BYTES)
     }
 
     /// Whether the disk has room for a few batches.
@@ -155,8 +162,8 @@ impl Room {
 
     /// Makes the ballast while there is room for it, but not much more.
     fn lay_ballast(&self, free_bytes: u64) {
-        let narrow = 2 * RESERVE_BYTES..8 * RESERVE_BYTES;
-        if !narrow.contains(&free_bytes) || self.has_ballast.load(Ordering::Relaxed) {
+        let for_ballast = 2 * RESERVE_BYTES..NARROW_BYTES;
+        if !for_ballast.contains(&free_bytes) || self.has_ballast.load(Ordering::Relaxed) {
             return;
         }
         let path = self.dir.join(BALLAST);
