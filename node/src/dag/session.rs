@@ -53,14 +53,15 @@ pub struct Session {
     crowd: Arc<Crowd>,
 }
 
-/// The sessions that share the memory for what is read ahead. Each holds one clone while it lives.
+/// The sessions that share the memory for what is read ahead. Each holds one clone while it lives, and whoever makes them
+/// one more.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Crowd(Arc<()>);
 
 impl Crowd {
     /// What one more of its readers may ask ahead, of `full` bytes that it would without the others.
     fn share(&self, full: u64) -> u64 {
-        let count = Arc::strong_count(&self.0) as u64;
+        let count = (Arc::strong_count(&self.0) as u64 - 1).max(1);
         (CROWD_WINDOW_BYTES / count).clamp(MIN_WINDOW_BYTES, full)
     }
 }
@@ -430,7 +431,8 @@ mod tests {
     #[test]
     fn readers_share_what_they_read_ahead_and_have_it_back_when_others_are_gone() {
         let crowd = Crowd::default();
-        assert_eq!(crowd.share(NETWORK_WINDOW_BYTES), NETWORK_WINDOW_BYTES);
+        let reader = crowd.clone();
+        assert_eq!(reader.share(NETWORK_WINDOW_BYTES), NETWORK_WINDOW_BYTES, "alone it has all");
         let others = vec![crowd.clone(); 7];
         assert_eq!(crowd.share(NETWORK_WINDOW_BYTES), NETWORK_WINDOW_BYTES / 8);
         assert_eq!(crowd.share(1 << 20), 1 << 20, "no more than it would without them");

@@ -75,3 +75,39 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: Kind) -> Error {
+        Error::new(kind, "why")
+    }
+
+    #[test]
+    fn a_full_disk_is_written_to_again_once_it_has_room() {
+        let health = Health::default();
+        health.refuse(&error(Kind::Full));
+        assert_eq!(health.check(|| false).unwrap_err().kind(), Kind::Full);
+        assert!(health.cause().is_some_and(|cause| cause.contains("why")));
+        health.check(|| true).unwrap();
+        assert_eq!(health.cause(), None);
+        health.check(|| panic!("nobody looks at the disk while all is well")).unwrap();
+    }
+
+    #[test]
+    fn after_any_other_failure_nothing_is_written_for_good() {
+        for fail in [
+            |health: &Health| health.refuse(&error(Kind::Internal)),
+            // A sync: it is open what the disk holds.
+            |health: &Health| health.fail(&error(Kind::Full)),
+        ] {
+            let health = Health::default();
+            health.refuse(&error(Kind::Full));
+            fail(&health);
+            health.refuse(&error(Kind::Full));
+            let refused = health.check(|| true).unwrap_err();
+            assert!(refused.to_string().contains("read-only"), "{refused}");
+        }
+    }
+}

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::{Endpoint, Transport};
-use libp2p::multiaddr::Protocol;
+
+use crate::settings::addresses::leading_ip;
 
 /// Dials through another transport, which takes any listening socket of the same family to dial from; from one that is
 /// bound to loopback nothing leaves the machine. Where such a one listens, dials that lead elsewhere get a socket of their own.
@@ -29,7 +30,7 @@ impl<T> Outward<T> {
     fn needs_own_socket(&self, addr: &Multiaddr) -> bool {
         let is_stuck =
             |ip: IpAddr| !ip.is_loopback() && self.loopback.values().any(|is_v6| *is_v6 == ip.is_ipv6());
-        ip(addr).is_some_and(is_stuck)
+        leading_ip(addr).is_some_and(is_stuck)
     }
 }
 
@@ -40,7 +41,7 @@ impl<T: Transport + Unpin> Transport for Outward<T> {
     type Dial = T::Dial;
 
     fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<Self::Error>> {
-        let loopback = ip(&addr).filter(IpAddr::is_loopback);
+        let loopback = leading_ip(&addr).filter(IpAddr::is_loopback);
         self.inner.listen_on(id, addr)?;
         if let Some(ip) = loopback {
             self.loopback.insert(id, ip.is_ipv6());
@@ -71,15 +72,6 @@ impl<T: Transport + Unpin> Transport for Outward<T> {
             this.loopback.remove(listener_id);
         }
         event
-    }
-}
-
-/// The address that a multiaddr begins with.
-fn ip(addr: &Multiaddr) -> Option<IpAddr> {
-    match addr.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
     }
 }
 
